@@ -1,0 +1,1 @@
+"""Notebook widgets for Headwater: thin views over the `headwater` package."""
