@@ -31,6 +31,9 @@ DEFAULTS: Mapping[str, str | int] = {
 }
 """Server settings that log capture needs, and few enough buffers for a laptop."""
 
+LEFTOVER_SECONDS = 15.0
+"""How long a start waits for a server in the same folder, left by a run that was killed, to end."""
+
 # The kernel's limit for the path of a unix socket is 108 bytes with the final NUL.
 _SOCKET_PATH_LIMIT = 107
 
@@ -384,7 +387,7 @@ def _end_leftovers(data: Path) -> None:
     if not lock.exists():
         return
     leader = int(lock.read_text().split()[0])
-    if not _wait(lambda: leader not in _processes(data), seconds=15):
+    if not _wait(lambda: leader not in _processes(data), seconds=LEFTOVER_SECONDS):
         raise ServerFailed(f"another run uses {data}; wait for it or end it", hint=f"kill -INT {leader}")
     _kill_all(data, signal.SIGKILL)
     lock.unlink(missing_ok=True)
