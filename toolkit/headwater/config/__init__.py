@@ -1,0 +1,129 @@
+"""What the user configured: `headwater.yml` as dataclasses. Strict; no clock, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from headwater.config.patterns import Pattern, parse_pattern, quote_table, select
+from headwater.model import TableId
+from headwater.secrets import Secret
+
+__all__ = [
+    "Config",
+    "DbtConfig",
+    "HistoryNames",
+    "Mode",
+    "Pattern",
+    "TableSpec",
+    "WarehouseConfig",
+    "load",
+    "parse",
+    "parse_pattern",
+    "quote_table",
+    "select",
+    "to_yaml",
+]
+
+Mode = Literal["history", "mirror"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryNames:
+    """The names of the SCD2 columns, and the value of an open end in UTC (None: NULL)."""
+
+    valid_from: str = "valid_from"
+    valid_to: str = "valid_to"
+    current: str = "is_current"
+    open_end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables."""
+
+    table: TableId
+    mode: Mode = "history"
+    history: HistoryNames = field(default_factory=HistoryNames)
+
+
+@dataclass(frozen=True, slots=True)
+class WarehouseConfig:
+    """Where the generated dbt models build. `path` is the DuckDB file."""
+
+    kind: str = "duckdb"
+    path: str = "warehouse.duckdb"
+    schema: str = "main"
+    staging_schema: str = "headwater_staging"
+
+
+@dataclass(frozen=True, slots=True)
+class DbtConfig:
+    """The dbt project that `headwater dbt generate` writes into, and the folder of ours inside it."""
+
+    project: str = "dbt"
+    folder: str = "models/headwater"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One pipeline, checked. Paths are absolute, secrets references (`env:NAME`, `file:PATH`) or `Secret`.
+
+    source         `kind`, then what that kind takes, each only if the user gave it
+    store_options  what the user gave beside `url`; every value is text, the secret ones are references
+    tables         the patterns, exclusions included
+    overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
+    mode, history  what holds for tables without settings of their own
+    state          "" stands for the default place, `headwater.state.default_path`
+    """
+
+    name: str
+    source: Mapping[str, object]
+    store: str
+    store_options: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[str, ...] = ("*.*",)
+    overrides: Mapping[str, TableSpec] = field(default_factory=dict)
+    mode: Mode = "history"
+    history: HistoryNames = field(default_factory=HistoryNames)
+    warehouse: WarehouseConfig | None = None
+    dbt: DbtConfig = field(default_factory=DbtConfig)
+    state: str = ""
+    memory_limit: str = "1GB"
+
+    def spec(self, table: TableId) -> TableSpec:
+        """How this table is copied: by the last entry with settings that fits it, else by the defaults."""
+        for pattern in reversed(list(self.overrides)):
+            if parse_pattern(pattern).fits(table):
+                return replace(self.overrides[pattern], table=table)
+        return TableSpec(table, self.mode, self.history)
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets given by value on the command line, for scrubbing error texts."""
+        return tuple(value for value in self.source.values() if isinstance(value, Secret))
+
+
+def load(path: str | Path = "headwater.yml") -> Config:
+    """Read and check a pipeline file; raises ConfigError that names file:line and what to write instead."""
+    from headwater.config.files import load_file
+
+    return load_file(Path(path))
+
+
+def parse(text: str, *, name: str = "headwater.yml", folder: str | Path = ".") -> Config:
+    """Check the text of a pipeline file; `folder` is what its relative paths are relative to."""
+    from headwater.config.files import parse_text
+
+    return parse_text(text, name, Path(folder))
+
+
+def to_yaml(config: Config, *, folder: str | Path | None = None) -> str:
+    """The file that stands for a config: `parse(to_yaml(c)) == c`. Paths below `folder` are written relative.
+
+    A secret given by value is written as `env:HEADWATER_SOURCE_PASSWORD`: the value never reaches a file.
+    """
+    from headwater.config.files import write_text
+
+    return write_text(config, Path(folder) if folder is not None else None)

@@ -1,0 +1,269 @@
+"""From a pipeline file to a `Config` and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from headwater.config import Config, DbtConfig, HistoryNames, Mode, TableSpec, WarehouseConfig
+from headwater.config.fields import FILE
+from headwater.config.patterns import parse_pattern
+from headwater.config.reader import File, Plain, holds_password, read
+from headwater.errors import ConfigError
+from headwater.model import TableId
+from headwater.secrets import Secret
+
+#: Where `init` says the source's password goes.
+PASSWORD_VARIABLE = "HEADWATER_SOURCE_PASSWORD"
+
+_INIT = "headwater init   (writes one to start from)"
+
+
+def load_file(path: Path) -> Config:
+    """Read and check a file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}", hint=_INIT) from None
+    except (OSError, ValueError) as failed:
+        reason = failed.strerror if isinstance(failed, OSError) else "its name holds a NUL byte"
+        raise ConfigError(f"{path} cannot be read: {reason}", hint="headwater -c PATH ...") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as failed:
+        line = data[: failed.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
+    return parse_text(text, str(path), path.resolve().parent)
+
+
+def parse_text(text: str, name: str, folder: Path) -> Config:
+    """Check a text."""
+    file = File(name)
+    doc = read(text, FILE, file)
+    base = folder.resolve()
+    source = _source(_section(doc, "source"), file, base)
+    store = dict(_section(doc, "store"))
+    url = store_url(str(store.pop("url")), base, file)
+    tables, overrides = _tables(doc, file)
+    return Config(
+        name=str(doc["pipeline"]),
+        source=source,
+        store=url,
+        store_options={k: _reference(str(v), base) for k, v in store.items()},
+        tables=tables,
+        overrides=overrides,
+        mode=cast(Mode, doc.get("mode", "history")),
+        history=_history(doc, HistoryNames(), "", file),
+        warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
+        dbt=_dbt(_section(doc, "dbt"), base),
+        state=_path(str(doc["state"]), base) if "state" in doc else "",
+        memory_limit=str(doc.get("memory_limit", "1GB")),
+    )
+
+
+def store_url(text: str, base: Path, file: File) -> str:
+    """An absolute folder, or s3://bucket/prefix without a slash at its end."""
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return _path(text, base)
+    if scheme == "file" and rest.startswith("/"):
+        return _path(rest, base)
+    if scheme == "s3" and rest.strip("/") and not rest.startswith("/"):
+        return f"s3://{rest.rstrip('/')}"
+    place = "store.url" if "store.url" in file.lines else "store"
+    raise file.refuse_at(
+        place, "`store`: not a place we can write to", "a folder such as ./lake, or s3://bucket/prefix"
+    )
+
+
+def warehouse_path(text: str, base: Path, file: File) -> str:
+    """The absolute path of a DuckDB file, from a path or `duckdb:///path` (four slashes: an absolute one)."""
+    place = "warehouse.path" if "warehouse.path" in file.lines else "warehouse"
+    hint = "for example: warehouse: duckdb:///warehouse.duckdb"
+    scheme, found, rest = text.partition("://")
+    if found and (scheme != "duckdb" or not rest.startswith("/") or len(rest) == 1):
+        raise file.refuse_at(place, f"`{place}`: not a warehouse we know", hint)
+    path = rest[1:] if found else text
+    if path.endswith(":memory:"):
+        raise file.refuse_at(
+            place, f"`{place}`: dbt builds in a process of its own, so it needs a file", hint
+        )
+    return _path(path, base)
+
+
+def write_text(config: Config, folder: Path | None) -> str:
+    """The file that stands for a config."""
+    base = folder.resolve() if folder is not None else None
+    plain = HistoryNames()
+    doc: dict[str, object] = {"pipeline": config.name, "source": _written_source(config.source, base)}
+    url = _relative(config.store, base)
+    doc["store"] = {"url": url} | {k: _reference_back(v, base) for k, v in config.store_options.items()}
+    if not config.store_options:
+        doc["store"] = url
+    doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
+    doc |= {"mode": config.mode} if config.mode != "history" else {}
+    doc |= {"history": _written_history(config.history)} if config.history != plain else {}
+    if config.warehouse is not None:
+        doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
+    default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
+    if config.dbt != default_dbt:
+        doc["dbt"] = _written(config.dbt, default_dbt, base, "project")
+    doc |= {"state": _relative(config.state, base)} if config.state else {}
+    doc |= {"memory_limit": config.memory_limit} if config.memory_limit != "1GB" else {}
+    return yaml.safe_dump(doc, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _section(doc: Mapping[str, Plain], name: str) -> Mapping[str, Plain]:
+    found = doc.get(name, {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _source(given: Mapping[str, Plain], file: File, base: Path) -> Mapping[str, object]:
+    apart = [name for name in ("host", "port", "user", "dbname") if name in given]
+    if "url" in given and apart:
+        hint = "keep `url`, or keep host, port, user and dbname"
+        raise file.refuse_at(f"source.{apart[0]}", f"`source.{apart[0]}` is in `source.url` already", hint)
+    for needed in ("host", "user", "dbname") if "url" not in given else ():
+        if needed not in given:
+            hint = f"add: {needed}: ...   or: url: postgresql://headwater@db.example.com/shop"
+            raise file.refuse_at("source", f"`source.{needed}` is missing", hint)
+    source: dict[str, object] = dict(given)
+    if "password" in source:
+        source["password"] = _reference(str(source["password"]), base)
+    if source.get("sslrootcert", "system") != "system":
+        source["sslrootcert"] = _path(str(source["sslrootcert"]), base)
+    return source
+
+
+def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapping[str, TableSpec]]:
+    entries = doc.get("tables", [{"name": "*.*"}])
+    patterns: list[str] = []
+    overrides: dict[str, TableSpec] = {}
+    default = TableSpec(TableId("", ""), cast(Mode, doc.get("mode", "history")))
+    default = replace(default, history=_history(doc, HistoryNames(), "", file))
+    for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], entries)):
+        place = f"tables[{number}]"
+        pattern = _pattern(str(entry["name"]), file, place)
+        if pattern in patterns:
+            raise file.refuse_at(place, f"{pattern!r} stands in `tables` a second time", "keep one")
+        patterns.append(pattern)
+        if len(entry) > 1:
+            overrides[pattern] = _override(entry, default, file, place)
+    if all(p.startswith("!") for p in patterns):
+        raise file.refuse_at(
+            "tables", "`tables` only leaves tables out", 'add what to copy first, for example "*.*"'
+        )
+    return tuple(patterns), overrides
+
+
+def _pattern(text: str, file: File, place: str) -> str:
+    try:
+        parse_pattern(text)
+    except ConfigError as failed:
+        raise file.refuse_at(place, f"`{place}`: {failed}", failed.hint) from None
+    return text
+
+
+def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place: str) -> TableSpec:
+    pattern = parse_pattern(str(entry["name"]))
+    if pattern.leave_out:
+        raise file.refuse_at(place, f"`{place}`: a table that is left out has no settings", "take them out")
+    table = TableId(pattern.namespace.text, pattern.name.text)
+    mode = cast(Mode, entry.get("mode", default.mode))
+    return TableSpec(table, mode, _history(entry, default.history, f"{place}.", file))
+
+
+def _history(entry: Mapping[str, Plain], default: HistoryNames, place: str, file: File) -> HistoryNames:
+    given = _section(entry, "history")
+    names = HistoryNames(
+        str(given.get("valid_from", default.valid_from)),
+        str(given.get("valid_to", default.valid_to)),
+        str(given.get("current", default.current)),
+        cast(datetime | None, given.get("open_end", default.open_end)),
+    )
+    three = [n.casefold() for n in (names.valid_from, names.valid_to, names.current)]
+    if len(set(three)) < len(three) or any(n.startswith("_hw_") for n in three):
+        message = "`history`: three different names are needed, and none may begin with _hw_"
+        raise file.refuse_at(
+            f"{place}history", message, "history: {valid_from: start_date, valid_to: end_date}"
+        )
+    return names
+
+
+def _warehouse(given: Mapping[str, Plain], base: Path, file: File) -> WarehouseConfig:
+    made = replace(WarehouseConfig(), **{k: str(v) for k, v in given.items()})
+    if made.schema == made.staging_schema:
+        message = "`warehouse.schema` and `warehouse.staging_schema` must differ"
+        raise file.refuse_at("warehouse", message, "staging_schema: headwater_staging")
+    return replace(made, path=warehouse_path(made.path, base, file))
+
+
+def _dbt(given: Mapping[str, Plain], base: Path) -> DbtConfig:
+    made = replace(DbtConfig(), **{k: str(v) for k, v in given.items()})
+    return replace(made, project=_path(made.project, base))
+
+
+def _path(text: str, base: Path) -> str:
+    # Joined without resolving links, so that what is printed is what the user wrote.
+    return os.path.normpath(base / Path(text).expanduser())
+
+
+def _reference(text: str, base: Path) -> str:
+    return f"file:{_path(text.removeprefix('file:'), base)}" if text.startswith("file:") else text
+
+
+def _reference_back(text: str, base: Path | None) -> str:
+    return f"file:{_relative(text.removeprefix('file:'), base)}" if text.startswith("file:") else text
+
+
+def _relative(text: str, base: Path | None) -> str:
+    if base is None or not Path(text).is_relative_to(base) or text == str(base):
+        return text
+    return f"./{Path(text).relative_to(base)}"
+
+
+def _written_source(source: Mapping[str, object], base: Path | None) -> dict[str, object]:
+    written: dict[str, object] = {}
+    for name, value in source.items():
+        if isinstance(value, Secret):
+            written[name] = f"env:{PASSWORD_VARIABLE}"
+        elif name == "password":
+            written[name] = _reference_back(str(value), base)
+        elif name == "sslrootcert":
+            written[name] = _relative(str(value), base)
+        else:
+            written[name] = value
+    if holds_password(str(written.get("url", ""))):
+        raise ConfigError("the source's URL has a password in it", hint=f"password: env:{PASSWORD_VARIABLE}")
+    return written
+
+
+def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
+    spec = config.overrides.get(pattern)
+    if spec is None:
+        return pattern
+    entry: dict[str, object] = {"name": pattern, "mode": spec.mode}
+    return entry | ({"history": _written_history(spec.history)} if spec.history != config.history else {})
+
+
+def _written_history(names: HistoryNames) -> dict[str, object]:
+    return {
+        "valid_from": names.valid_from,
+        "valid_to": names.valid_to,
+        "current": names.current,
+        "open_end": names.open_end,
+    }
+
+
+def _written(
+    made: WarehouseConfig | DbtConfig, default: WarehouseConfig | DbtConfig, base: Path | None, path: str
+) -> dict[str, object]:
+    values = {name: getattr(made, name) for name in made.__slots__}
+    kept = {k: v for k, v in values.items() if k == path or v != getattr(default, k)}
+    return {k: _relative(str(v), base) if k == path else v for k, v in kept.items()}
