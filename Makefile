@@ -33,7 +33,7 @@ setup: $(filter .uv/%,$(UV)) servers
 # Debian's minimal Python has neither venv nor pip; its own package brings them.
 MAKE_UV = $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv
 .uv/bin/uv:
-	{ $(MAKE_UV); } >/dev/null 2>&1 \
+	@{ $(MAKE_UV); } >/dev/null 2>&1 \
 	  || { rm -rf .uv; $(PYTHON) -m pip install --quiet --target .uv uv; } >/dev/null 2>&1 \
 	  || { rm -rf .uv; $(APT) update; $(APT) install -y --no-install-recommends python3-venv && $(MAKE_UV); }
 
