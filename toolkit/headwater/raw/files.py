@@ -1,0 +1,149 @@
+"""The data files of the raw log: one Parquet file for one batch; equal rows give equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headwater.errors import StorageError
+from headwater.model import META, STRIDE, TableId, TableSchema
+from headwater.naming import table_path
+
+DATA = "raw/data"
+SCHEMAS = "raw/schemas"
+
+#: DuckDB hands out work in row groups of this many rows.
+_GROUP_ROWS = 122_880
+_GROUP_BYTES = 128 << 20
+_LAST = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a data file turned out to be."""
+
+    bytes: int
+    sha256: str
+    first_seq: int
+    last_seq: int
+
+
+def schema_path(table: TableId, fingerprint: str) -> str:
+    """The name of a schema file."""
+    return f"{SCHEMAS}/{table_path(table)}/{fingerprint}.json"
+
+
+def data_path(table: TableId, epoch: int, written: Written) -> str:
+    """The name of a data file: a function of its content."""
+    name = f"{written.first_seq:020d}-{written.last_seq:020d}-{written.sha256[:16]}"
+    return f"{DATA}/{table_path(table)}/e{epoch:06d}/{name}.parquet"
+
+
+def place_rows(schema: TableSchema, rows: pa.Table, base: int) -> pa.Table:
+    """The rows with `_hw_seq` moved by `base`, in exactly the columns of the spec; ValueError if they differ."""
+    wanted = pa.schema([*schema.arrow(), *META])
+    if rows.schema.names != wanted.names or rows.schema.types != wanted.types:
+        raise ValueError(f"{schema.table}: the rows are not the schema's columns followed by META")
+    if base % STRIDE or base < 0:
+        raise ValueError(f"{schema.table}: base {base} is no multiple of {STRIDE}")
+    seqs = rows["_hw_seq"]
+    if seqs.null_count:
+        raise ValueError(f"{schema.table}: a row without _hw_seq")
+    numbers = seqs.to_numpy()
+    if numbers[0] < 0 or numbers[-1] > _LAST - base or bool((np.diff(numbers) <= 0).any()):
+        raise ValueError(f"{schema.table}: _hw_seq does not grow from row to row")
+    columns = [pc.add_checked(seqs, base) if name == "_hw_seq" else rows[name] for name in wanted.names]
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def write_rows(rows: pa.Table, file: Path) -> Written:
+    """Write a batch of at least one row, one row group after the other.
+
+    The options are part of what makes equal rows equal bytes, and so is that each group is one chunk: page
+    boundaries follow chunks. `created_by` is Arrow's own; another Arrow version may write other bytes.
+    """
+    step = _group_rows(rows)
+    with _Hashed(file) as sink:
+        with pq.ParquetWriter(
+            sink,
+            rows.schema,
+            version="2.6",
+            data_page_version="1.0",
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=True,
+            write_statistics=True,
+            write_page_index=True,
+            store_schema=False,
+            sorting_columns=[pq.SortingColumn(rows.schema.get_field_index("_hw_seq"))],
+        ) as writer:
+            for first in range(0, rows.num_rows, step):
+                writer.write_table(rows.slice(first, step).combine_chunks(), row_group_size=step)
+    seqs = rows["_hw_seq"]
+    return Written(sink.bytes, sink.digest.hexdigest(), seqs[0].as_py(), seqs[-1].as_py())
+
+
+def _group_rows(rows: pa.Table) -> int:
+    """How many rows make a row group. Looks at values only: how the rows lie in memory must not show."""
+    size = 0
+    for column in rows.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            size += pc.sum(pc.binary_length(column)).as_py() or 0
+        size += 8 * rows.num_rows
+    return max(1, min(_GROUP_ROWS, rows.num_rows * _GROUP_BYTES // size))
+
+
+class _Hashed:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file: Path) -> None:
+        self._sink = file.open("wb")
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self._sink.write(data)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def close(self) -> None:
+        self.closed = True
+        self._sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_schema(data: bytes, table: TableId, fingerprint: str) -> TableSchema:
+    """A schema from its file, checked against its name."""
+    found = hashlib.sha256(data).hexdigest()[:32]
+    if found != fingerprint:
+        raise ValueError(f"expected fingerprint {fingerprint}, found {found}")
+    try:
+        schema = TableSchema.from_json(data)
+    except ValueError:
+        raise StorageError(
+            f"{schema_path(table, fingerprint)}: written by a newer headwater",
+            hint="pip install --upgrade headwater",
+        ) from None
+    return schema
