@@ -1,7 +1,7 @@
 """The raw log: immutable Parquet files, and one small create-only JSON file for each commit.
 
-Open spec: docs/raw-log.md. Readers trust only entries; a file that no entry names does not exist. An entry number
-can be written once, by whoever is first: that is what fences off a second writer.
+Open spec: docs/raw-log.md. Readers trust only entries; a file that no entry names does not exist. An entry
+number can be written once, by whoever is first: that is what fences off a second writer.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _AGAIN = "headwater run   (starts from what the other writer left; see that only
 class RawLog:
     """One reader, or one writer's session, of a raw log.
 
-    A session stands on the entry that was the last when it first looked, and follows only its own appends. When
-    somebody else appends, the session is over: every `append` and `stage` from then on raises Conflict.
+    A session stands on the entry that was the last when it first looked, and follows only its own appends.
+    When somebody else appends, the session is over: from then on `append` and `stage` raise Conflict.
     """
 
     def __init__(self, storage: Storage, writer: str | None = None) -> None:
@@ -61,8 +61,8 @@ class RawLog:
     def stage(self, batch: ChangeBatch, epoch: int, base: int) -> BatchRef:
         """Store a batch, its `_hw_seq` moved by `base`; invisible until an entry names it.
 
-        `base` is a multiple of STRIDE and at least the last entry's `next_row`. Rows that are not the schema's
-        columns and META, or whose `_hw_seq` does not grow, are a ValueError.
+        `base` is a multiple of STRIDE and at least the last entry's `next_row`. Rows that are not the
+        schema's columns and META, or whose `_hw_seq` does not grow, are a ValueError.
         """
         self._refuse_if_over()
         table, fingerprint = batch.schema.table, batch.schema.fingerprint()
@@ -170,8 +170,8 @@ class RawLog:
     def collect(self, older_than: timedelta = timedelta(days=1)) -> list[str]:
         """Delete data files that no entry names or ever can, and that are older; returns their names.
 
-        A file is beyond hope when its rows lie below the last entry's `next_row`: an entry to come cannot name
-        them. So a file that another writer is about to commit is safe whatever the clocks say.
+        A file is beyond hope when its rows start below the last entry's `next_row`: no entry to come may name
+        them. So a file that another writer is about to commit is safe, whatever the clocks say.
         """
         last = self.last()
         if last is None:
@@ -201,9 +201,7 @@ class RawLog:
                 break
             again = self._gallop(newest)
             if again == newest:
-                raise Corrupt(
-                    f"{entry_path(newest + 1)}: the entry is gone", hint="restore raw/log from a backup"
-                )
+                raise _gone(newest + 1)
             newest = again
         self._newest = self._read(newest) if newest >= 0 else None
         self._stand, self._looked = newest, True
@@ -222,7 +220,7 @@ class RawLog:
     def _read(self, seq: int) -> Entry:
         data = self._storage.find(entry_path(seq))
         if data is None:
-            raise Corrupt(f"{entry_path(seq)}: the entry is gone", hint="restore raw/log from a backup")
+            raise _gone(seq)
         return read_entry(data, seq)
 
     def _fold(self, entry: Entry) -> None:
@@ -263,6 +261,10 @@ class RawLog:
     def _end_session(self) -> Conflict:
         self._over = True
         return Conflict(_LOST, hint=_AGAIN)
+
+
+def _gone(seq: int) -> Corrupt:
+    return Corrupt(f"{entry_path(seq)}: the entry is gone", hint="restore the folder raw/log from a backup")
 
 
 def _check_rows(refs: Sequence[BatchRef], first: int, next_row: int) -> None:

@@ -1,7 +1,7 @@
 """The JSON of the raw log: entries and checkpoints, and what the entries say of each table. No I/O.
 
-The form is an open spec, docs/raw-log.md. Every file ends in the SHA-256 of what precedes it, because JSON with
-one flipped bit is often still JSON.
+The form is an open spec, docs/raw-log.md. Every file ends in the SHA-256 of what precedes it, because JSON
+with one flipped bit is often still JSON.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def read_entry(data: bytes, seq: int) -> Entry:
 
 
 def write_checkpoint(seq: int, tables: Mapping[TableId, TableState]) -> bytes:
-    """The file of a checkpoint: a function of the entries up to `seq` alone, so every writer writes the same."""
+    """The file of a checkpoint: a function of the entries up to `seq` alone, the same for every writer."""
     return _seal(
         {
             "format": f"{_CHECKPOINT}/{_MAJOR}",

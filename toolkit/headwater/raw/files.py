@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,18 @@ SCHEMAS = "raw/schemas"
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 128 << 20
 _LAST = (1 << 63) - 1
+
+#: These are part of what makes equal rows equal bytes.
+_OPTIONS: Mapping[str, str | int | bool] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": True,
+    "write_statistics": True,
+    "write_page_index": True,
+    "store_schema": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,7 @@ def data_path(table: TableId, epoch: int, written: Written) -> str:
 
 
 def place_rows(schema: TableSchema, rows: pa.Table, base: int) -> pa.Table:
-    """The rows with `_hw_seq` moved by `base`, in exactly the columns of the spec; ValueError if they differ."""
+    """The rows with `_hw_seq` moved by `base`, in the columns of the spec; ValueError if they have others."""
     wanted = pa.schema([*schema.arrow(), *META])
     if rows.schema.names != wanted.names or rows.schema.types != wanted.types:
         raise ValueError(f"{schema.table}: the rows are not the schema's columns followed by META")
@@ -67,26 +80,17 @@ def place_rows(schema: TableSchema, rows: pa.Table, base: int) -> pa.Table:
 def write_rows(rows: pa.Table, file: Path) -> Written:
     """Write a batch of at least one row, one row group after the other.
 
-    The options are part of what makes equal rows equal bytes, and so is that each group is one chunk: page
-    boundaries follow chunks. `created_by` is Arrow's own; another Arrow version may write other bytes.
+    Each group is made one chunk, because page boundaries follow chunks. `created_by` in the footer is Arrow's
+    own, and another Arrow version may write other bytes.
     """
     step = _group_rows(rows)
-    with _Hashed(file) as sink:
-        with pq.ParquetWriter(
-            sink,
-            rows.schema,
-            version="2.6",
-            data_page_version="1.0",
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=True,
-            write_statistics=True,
-            write_page_index=True,
-            store_schema=False,
-            sorting_columns=[pq.SortingColumn(rows.schema.get_field_index("_hw_seq"))],
-        ) as writer:
-            for first in range(0, rows.num_rows, step):
-                writer.write_table(rows.slice(first, step).combine_chunks(), row_group_size=step)
+    order = [pq.SortingColumn(rows.schema.get_field_index("_hw_seq"))]
+    with (
+        _Hashed(file) as sink,
+        pq.ParquetWriter(sink, rows.schema, sorting_columns=order, **_OPTIONS) as writer,
+    ):
+        for first in range(0, rows.num_rows, step):
+            writer.write_table(rows.slice(first, step).combine_chunks(), row_group_size=step)
     seqs = rows["_hw_seq"]
     return Written(sink.bytes, sink.digest.hexdigest(), seqs[0].as_py(), seqs[-1].as_py())
 
@@ -98,7 +102,7 @@ def _group_rows(rows: pa.Table) -> int:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             size += pc.sum(pc.binary_length(column)).as_py() or 0
         size += 8 * rows.num_rows
-    return max(1, min(_GROUP_ROWS, rows.num_rows * _GROUP_BYTES // size))
+    return int(max(1, min(_GROUP_ROWS, rows.num_rows * _GROUP_BYTES // size)))
 
 
 class _Hashed:

@@ -1,7 +1,7 @@
 """Storage: one folder, or one prefix of a bucket, that holds immutable files under relative names.
 
-A name is `/`-separated, without `.`, `..` or empty parts. What `create` and `upload` return from is durable: it
-survives a power cut. Files never change once they are there.
+A name is `/`-separated, without `.`, `..` or empty parts. What `create` and `upload` return from is durable:
+it survives a power cut. Files never change once they are there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stored:
 
 
 class Storage(ABC):
-    """One folder or bucket prefix. Errors are `StorageError`s that say what to do; safe to use from threads."""
+    """One folder or bucket prefix. Errors are `StorageError`s that say what to do; threads may share it."""
 
     @staticmethod
     def open(
@@ -42,10 +42,10 @@ class Storage(ABC):
     ) -> Storage:
         """Open `./lake`, `/abs`, `file:///abs` or `s3://bucket/prefix`; nothing is written or contacted yet.
 
-        options      for s3: endpoint, region, access_key_id, secret_access_key, session_token, path_style (default:
-                     true with an endpoint), sse (AES256 | aws:kms), sse_kms_key_id, allow_http, timeout (seconds).
-                     Without a key the usual AWS chain is asked: environment, web identity, container, instance.
-        cache        folder for copies of bucket files, kept to about `cache_bytes`; a local store does not use it.
+        options  for s3: endpoint, region, access_key_id, secret_access_key, session_token, path_style (default:
+                 true with an endpoint), sse (AES256 | aws:kms), sse_kms_key_id, allow_http, timeout in seconds.
+                 Without a key, obstore asks the environment, web identity, container and instance in turn.
+        cache    folder for copies of bucket files, kept to about `cache_bytes`; a local store ignores it.
         """
         options = options or {}
         found = _SCHEME.fullmatch(url)
@@ -80,15 +80,15 @@ class Storage(ABC):
     def create(self, path: str, data: bytes, *, step: str = "create") -> bool:
         """Put a small file durably if nothing is there; False when something is.
 
-        After a lost reply it may be our own: compare the content. `step` names the failpoints around the write.
+        After a lost reply that may be our own: compare the content. `step` names the failpoints around it.
         """
 
     @abstractmethod
     def upload(self, file: Path, path: str, *, step: str = "upload") -> None:
         """Move a finished local file to its final name, durably; `file` is gone afterwards.
 
-        The name must be unique to the content: doing it twice is fine, other bytes under the name are an error
-        in a folder and undetected in a bucket.
+        The name must be unique to the content: doing it twice is fine. Other bytes under the name are an
+        error in a folder, and go unnoticed in a bucket.
         """
 
     @abstractmethod
@@ -107,12 +107,12 @@ class Storage(ABC):
     def fetch(self, path: str, *, sha256: str = "", size: int = 0) -> Path:
         """A local file with its content, for readers that need a path; valid until `release` or `close`.
 
-        With `sha256` (hex) or `size` the content is checked on its first use in this process: Corrupt if it differs.
+        With `sha256` (hex) or `size`, the content is checked on first use in this process; Corrupt if other.
         """
 
     @abstractmethod
     def files(self, prefix: str = "", after: str = "") -> Iterator[Stored]:
-        """Every file in the folder `prefix` and below, sorted by name in code points, from behind `after` on."""
+        """Every file in the folder `prefix` and below, by name in code points, from behind `after` on."""
 
     @abstractmethod
     def delete(self, paths: Iterable[str]) -> None:
@@ -120,7 +120,7 @@ class Storage(ABC):
 
     @abstractmethod
     def scratch(self) -> Path:
-        """A new, empty, private folder on the disk that `upload` moves from without copying; gone at `close`."""
+        """A new, empty, private folder on the disk from which `upload` need not copy; gone at `close`."""
 
     @abstractmethod
     def delta(self, path: str) -> tuple[str, dict[str, str]]:

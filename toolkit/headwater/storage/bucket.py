@@ -1,7 +1,7 @@
 """A store in an S3 bucket, through obstore. Works with AWS and with servers that follow its put-if-absent.
 
-Requests that may be repeated are repeated by obstore on 5xx and broken connections. A put-if-absent is repeated
-here: the second one answers "already exists" when the first one did arrive, which is what callers expect.
+Requests that may be repeated are repeated by obstore on 5xx and broken connections. A put-if-absent is
+repeated here: the second one finds "already exists" when the first one did arrive, which callers expect.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,7 +72,7 @@ class BucketStorage(Storage):
                 obstore.put(self._store, key, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 if not self.exists(path):
-                    # 409: another put-if-absent was under way and neither may have won (arrow-rs-object-store#852).
+                    # 409: another was under way, and neither may have won (arrow-rs-object-store#852).
                     raise _Undecided from None
                 return False
             return True
@@ -153,7 +154,7 @@ class BucketStorage(Storage):
         keys = [self._key(path) for path in paths]
         for first in range(0, len(keys), 1000):
             some = keys[first : first + 1000]
-            self._repeat(paths_text(some), lambda some=some: obstore.delete(self._store, some))  # type: ignore[misc]
+            self._repeat(_few(some), partial(obstore.delete, self._store, some))
 
     def scratch(self) -> Path:
         """A new private folder in the cache."""
@@ -273,6 +274,6 @@ class _Undecided(Exception):
     """A put-if-absent was turned down although nothing is there."""
 
 
-def paths_text(keys: list[str]) -> str:
+def _few(keys: list[str]) -> str:
     """A few names for an error."""
     return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"

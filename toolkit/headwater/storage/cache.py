@@ -1,7 +1,7 @@
 """Local copies of a bucket's files, bounded in bytes and shared by processes.
 
-Copies are immutable files in `objects/`. A reader gets a hard link in a folder of its own, so that dropping a copy
-never takes a file away from somebody who reads it; docs/decisions/0014-cache.md.
+Copies are immutable files in `objects/`. A reader gets a hard link in a folder of its own, so that dropping a
+copy never takes a file away from somebody who reads it; docs/decisions/0014-cache.md.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Session:
 
 
 def _claim(root: Path) -> tuple[Path, int]:
-    """Make a folder with a lock that we hold. The lock comes first: a sweeper never sees the folder without it."""
+    """Make a folder with a lock that we hold; the lock first, so that no sweeper sees it without one."""
     while True:
         name = uuid.uuid4().hex
         lock = root / f"{name}.lock"

@@ -20,7 +20,7 @@ class Verified:
         self._seen: set[tuple[str, str, int]] = set()
 
     def check(self, file: Path, path: str, sha256: str, size: int) -> None:
-        """Raise Corrupt unless `file`, which holds the store's `path`, has this hash and size ("" and 0: any)."""
+        """Raise Corrupt unless `file`, a copy of the store's `path`, has this hash and size ("", 0: any)."""
         if (path, sha256, size) in self._seen:
             if not file.is_file():
                 raise gone(path)
