@@ -1,0 +1,194 @@
+"""Capture: source -> raw log. Every mode shares this step; nothing here waits for a lake or a warehouse.
+
+A table is *fresh* when the log does not hold a whole snapshot of it in its newest epoch: it is new, its load
+was cut short, it was asked for again, or its rows changed without being logged. Fresh tables are read through a
+cut, after the changes of all other tables were drained up to that very position: so the log is in order as a
+whole, and no reader has to sort out an overlap.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headwater.errors import SourceError
+from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId
+from headwater.raw import RawLog
+from headwater.sources import Cut, Source
+
+#: Small tables share an entry until it names this many bytes or files.
+ENTRY_BYTES = 64 << 20
+ENTRY_FILES = 500
+#: A position without rows is worth an entry once this many bytes of source log hang on it (one WAL segment).
+IDLE_BYTES = 16 << 20
+#: A table that asks to be read again while it is read again, this often in one run, is changing under us.
+RELOADS = 3
+
+Watch = Callable[[str, TableId | None, Mapping[str, int]], None]
+
+
+@dataclass(slots=True)
+class Captured:
+    """What one drain or start brought into the log."""
+
+    since: Position | None
+    reached: Position | None
+    entries: int = 0
+    rows: Counter[TableId] = field(default_factory=Counter)
+    loaded: list[TableId] = field(default_factory=list)
+
+
+def _ignore(_kind: str, _table: TableId | None, _data: Mapping[str, int]) -> None:
+    return None
+
+
+class Capture:
+    """One runner's hold on a source and a raw log: `start` once, then `drain` as often as you like."""
+
+    def __init__(
+        self,
+        source: Source,
+        log: RawLog,
+        tables: Sequence[TableId],
+        watch: Watch = _ignore,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`guard` raises Conflict once this runner lost the pipeline; asked before every entry."""
+        self._source = source
+        self._log = log
+        self._tables = tuple(dict.fromkeys(tables))
+        self._watch = watch
+        self._guard = guard
+        self._reached: Position | None = None
+        self._reload: set[TableId] = set()
+
+    def start(self, reload: Collection[TableId] = ()) -> Captured:
+        """Make the source keep its log, let go of tables no longer wanted, and load the fresh ones."""
+        last = self._log.last()
+        self._reached = last.position if last else None
+        done = Captured(self._reached, self._reached)
+        self._source.prepare(self._tables, self._reached)
+        self._release()
+        state = self._log.tables()
+        self._reload = {t for t in self._tables if t in state and state[t].reload}
+        self._load(done, {t for t in self._tables if t not in state or not state[t].complete} | set(reload))
+        return done
+
+    def drain(self, until: Position | None = None) -> Captured:
+        """Log every change up to `until`, else up to the source's head as of this call; needs `start` first.
+
+        Raises SourceError when the source is ahead and yet nothing came: silence is not success.
+        """
+        if self._reached is None:
+            raise SourceError("no table is being captured yet", hint="headwater run --full")
+        done = Captured(self._reached, self._reached)
+        ahead = self._source.behind(self._reached)
+        self._drain(done, self._complete(), until)
+        if until is None and ahead > 0 and done.reached == done.since:
+            raise SourceError(
+                f"the source is {ahead} bytes ahead, but its stream brought nothing", hint="headwater check"
+            )
+        for _ in range(RELOADS):
+            if not self._reload:
+                return done
+            self._load(done, set(self._reload))
+            if until is None:
+                self._drain(done, self._complete(), None)
+        if self._reload:
+            names = ", ".join(sorted(map(str, self._reload)))
+            raise SourceError(f"{names}: changed its columns again while being read", hint="headwater run")
+        return done
+
+    @property
+    def unsettled(self) -> frozenset[TableId]:
+        """Tables that must be read again before they equal the source."""
+        return frozenset(self._reload)
+
+    def _release(self) -> None:
+        last, state = self._log.last(), self._log.tables()
+        wanted = set(self._tables)
+        gone = tuple(sorted(t for t, s in state.items() if s.complete and t not in wanted))
+        if last and gone:
+            self._log.append((), last.position, last.next_row, released=gone)
+
+    def _complete(self) -> list[TableId]:
+        state = self._log.tables()
+        return [t for t in self._tables if t in state and state[t].complete]
+
+    def _load(self, done: Captured, fresh: set[TableId]) -> None:
+        self._reload -= fresh
+        if not fresh:
+            return
+        there = {info.schema.table for info in self._source.tables()}
+        with self._source.cut() as cut:
+            complete = self._complete()
+            if complete and self._reached is not None:
+                self._drain(done, complete, cut.position)
+            self._reload -= fresh
+            self._read(done, cut, [t for t in self._tables if t in fresh and t in there])
+
+    def _read(self, done: Captured, cut: Cut, tables: Iterable[TableId]) -> None:
+        refs: list[BatchRef] = []
+        last, state = self._log.last(), self._log.tables()
+        next_row = last.next_row if last else 0
+        for table in tables:
+            epoch = state[table].epoch + 1 if table in state else 1
+            base, rows = next_row, 0
+            self._watch("table.loading", table, {"rows": 0})
+            for batch in cut.read(table):
+                ref = self._log.stage(batch, epoch, base)
+                refs.append(ref)
+                rows += ref.rows
+                next_row = _after(ref, next_row)
+                self._watch("table.loading", table, {"rows": rows})
+                if sum(r.bytes for r in refs) >= ENTRY_BYTES or len(refs) >= ENTRY_FILES:
+                    self._commit(done, refs, cut.position, next_row)
+                    refs = []
+            done.rows[table] += rows
+            done.loaded.append(table)
+            self._watch("table.loaded", table, {"rows": rows})
+        if refs:
+            self._commit(done, refs, cut.position, next_row)
+
+    def _drain(self, done: Captured, tables: Sequence[TableId], until: Position | None) -> None:
+        last, state = self._log.last(), self._log.tables()
+        if self._reached is None or last is None or not tables:
+            return
+        known = {t: self._log.schema(t, state[t].schema) for t in tables if state[t].schema}
+        base = next_row = last.next_row
+        refs: list[BatchRef] = []
+        for item in self._source.changes(tables, self._reached, until, known=known):
+            if isinstance(item, ChangeBatch):
+                ref = self._stage_changes(done, item, state[item.schema.table].epoch, base)
+                refs.append(ref)
+                next_row = _after(ref, next_row)
+                continue
+            if refs:
+                self._commit(done, refs, item, next_row)
+                refs = []
+            self._reached = done.reached = item
+        if last.position != self._reached and self._source.behind(last.position) >= IDLE_BYTES:
+            newest = self._log.last()
+            if newest is not None and newest.position != self._reached:
+                self._commit(done, (), self._reached, next_row)
+
+    def _stage_changes(self, done: Captured, batch: ChangeBatch, epoch: int, base: int) -> BatchRef:
+        table = batch.schema.table
+        if batch.reload:
+            self._reload.add(table)
+        ref = self._log.stage(batch, epoch, base)
+        done.rows[table] += ref.rows
+        self._watch("changes.captured", table, {"rows": ref.rows})
+        return ref
+
+    def _commit(self, done: Captured, refs: Sequence[BatchRef], position: Position, next_row: int) -> None:
+        self._guard()
+        self._log.append(tuple(refs), position, next_row)
+        done.entries += 1
+        self._reached = done.reached = position
+        self._source.confirm(position)
+
+
+def _after(ref: BatchRef, next_row: int) -> int:
+    return max(next_row, (ref.last_seq // STRIDE + 1) * STRIDE) if ref.rows else next_row

@@ -1,0 +1,115 @@
+"""Sinks for a person at a terminal: moving bars where there is one, plain lines where there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, TextIO
+
+from headwater.events import Event, Sink, Value
+from headwater.printable import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+@contextmanager
+def watch(stream: TextIO) -> Iterator[Sink]:
+    """A sink that shows a run on the stream while the block runs."""
+    if not stream.isatty():
+        yield lines(stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=5) as progress:
+        yield Bars(progress)
+
+
+def lines(stream: TextIO) -> Sink:
+    """A sink that writes a line with the time for each thing that is done."""
+
+    def write(event: Event) -> None:
+        said = describe(event)
+        if said:
+            stream.write(f"{datetime.now():%H:%M:%S} {said}\n")
+            stream.flush()
+
+    return write
+
+
+class Bars:
+    """One bar for each table that is being read, and one for what is going on besides."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+        self._captured = 0
+
+    def __call__(self, event: Event) -> None:
+        """Move the bar the event is about."""
+        name = printable(str(event.table)) if event.table else ""
+        match event.kind:
+            case "table.loading":
+                self._move(name, _whole(event.data, "rows"), _whole(event.data, "total"))
+            case "table.loaded":
+                self._end(name)
+            case "changes.captured":
+                self._captured += _whole(event.data, "rows")
+                self._move("changes", self._captured, 0)
+            case "table.refreshed":
+                self._end("changes")
+                self._move("lake", 0, 0, name)
+            case "handoff.started":
+                self._end("lake")
+                self._move("dbt", 0, 0, f"{_whole(event.data, 'tables'):,} tables")
+            case "run.finished" | "run.failed":
+                self._captured = 0
+                for bar in list(self._bars):
+                    self._end(bar)
+
+    def _move(self, name: str, rows: int, total: int, figures: str = "") -> None:
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=None, figures="")
+        bar = self._bars[name]
+        self._progress.update(bar, completed=rows, total=max(total, rows) if total else None)
+        task = next(t for t in self._progress.tasks if t.id == bar)
+        rate = f"  {task.speed:,.0f} rows/s" if task.speed else ""
+        self._progress.update(bar, figures=figures or f"{rows:,} rows{rate}")
+
+    def _end(self, name: str) -> None:
+        if name in self._bars:
+            self._progress.remove_task(self._bars.pop(name))
+
+
+def describe(event: Event) -> str:
+    """One line for what is done; "" for what only just moves."""
+    data, name = event.data, printable(str(event.table)) if event.table else ""
+    match event.kind:
+        case "run.started":
+            return f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
+        case "table.loaded":
+            return f"{name}: {_whole(data, 'rows'):,} rows read"
+        case "table.refreshed":
+            counts = [f"{_whole(data, k):,} {k}" for k in ("inserted", "updated", "deleted") if _whole(data, k)]
+            return f"{name}: {', '.join(counts)} in the lake" if counts else ""
+        case "handoff.started":
+            return f"dbt: building {_whole(data, 'tables'):,} tables"
+        case "handoff.finished":
+            return f"dbt: {_whole(data, 'models'):,} models built"
+        case "run.failed":
+            return f"{event.pipeline}: failed: {printable(str(data.get('error', '')))}"
+    return ""
+
+
+def _whole(data: Mapping[str, Value], name: str) -> int:
+    found = data.get(name)
+    return found if isinstance(found, int) else 0

@@ -1,0 +1,72 @@
+"""What a run may skip: how far the lake folded the log, and what the warehouse has seen of each table.
+
+Only ever a shortcut. The lake's own Marks and the models' own `_hw_seq` decide what is applied; a memo that is
+lost, old, or about a lake or a warehouse that was deleted costs one look at every table, never data.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from headwater.model import TableId
+from headwater.state import StateStore
+from headwater.storage import Storage
+
+_LAKE_ID = "lake/id.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The lake holds every entry up to `through`; `marks` names the newest entry with rows for each table."""
+
+    through: int
+    marks: Mapping[TableId, int]
+
+
+def lake_id(storage: Storage) -> str:
+    """A name for this very lake, made with it and deleted with it."""
+    storage.create(_LAKE_ID, json.dumps({"id": uuid.uuid4().hex}).encode())
+    return str(json.loads(storage.read(_LAKE_ID))["id"])
+
+
+def load_folded(state: StateStore, pipeline: str, lake: str) -> Folded:
+    """What is known of this lake; nothing when it is another one."""
+    saved = state.load(f"{pipeline}/folded")
+    if saved is None or saved.value.get("lake") != lake:
+        return Folded(-1, {})
+    return Folded(int(saved.value["through"]), _tables(saved.value["marks"]))
+
+
+def save_folded(state: StateStore, pipeline: str, lake: str, folded: Folded) -> None:
+    """Remember how far the lake has come."""
+    value = {"lake": lake, "through": folded.through, "marks": _rows(folded.marks)}
+    _save(state, f"{pipeline}/folded", value)
+
+
+def load_published(state: StateStore, pipeline: str, warehouse: str) -> Mapping[TableId, int]:
+    """The mark each table had when dbt last built it in this warehouse."""
+    saved = state.load(f"{pipeline}/published")
+    if saved is None or saved.value.get("warehouse") != warehouse:
+        return {}
+    return _tables(saved.value["marks"])
+
+
+def save_published(state: StateStore, pipeline: str, warehouse: str, marks: Mapping[TableId, int]) -> None:
+    """Remember what the warehouse has seen."""
+    _save(state, f"{pipeline}/published", {"warehouse": warehouse, "marks": _rows(marks)})
+
+
+def _save(state: StateStore, key: str, value: Mapping[str, object]) -> None:
+    saved = state.load(key)
+    state.save(key, value, expect=saved.version if saved else 0)
+
+
+def _rows(marks: Mapping[TableId, int]) -> list[list[str | int]]:
+    return [[t.namespace, t.name, seq] for t, seq in sorted(marks.items())]
+
+
+def _tables(rows: Iterable[list[str | int]]) -> dict[TableId, int]:
+    return {TableId(str(namespace), str(name)): int(seq) for namespace, name, seq in rows}

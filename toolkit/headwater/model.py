@@ -1,0 +1,239 @@
+"""The nouns every room shares. No I/O here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import pyarrow as pa
+
+
+class Op(StrEnum):
+    """What happened to a row, in Debezium's letters."""
+
+    READ = "r"
+    CREATE = "c"
+    UPDATE = "u"
+    DELETE = "d"
+    TRUNCATE = "t"
+
+
+#: Columns every change row carries after the table's own columns; docs/raw-log.md is the open spec.
+META = pa.schema(
+    [
+        ("_hw_op", pa.string()),
+        ("_hw_seq", pa.int64()),
+        ("_hw_pos", pa.string()),
+        ("_hw_at", pa.timestamp("us", "UTC")),
+        ("_hw_tx", pa.string()),
+        ("_hw_unset", pa.list_(pa.string())),
+        ("_hw_text", pa.string()),
+    ]
+)
+
+#: Every source change owns this many `_hw_seq` numbers n*STRIDE .. n*STRIDE+3:
+#: +0 rows that the fold itself adds (a key gone at a resync), +1 the delete half of a key change,
+#: +2 the change itself, +3 free.
+STRIDE = 4
+
+Phase = Literal["snapshot", "snapshot_end", "changes"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableId:
+    """A table's name at its source, exactly as the source spells it."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name in our files, our Arrow type, and what the source calls it and its type."""
+
+    name: str
+    type: pa.DataType
+    native: str = ""
+    nullable: bool = True
+    source_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source_name:
+            object.__setattr__(self, "source_name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """A table's columns and key as of one moment. `key` holds `Column.name`s; () means keyless."""
+
+    table: TableId
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of the table's own columns; every field nullable (deletes carry only keys)."""
+        return pa.schema([(c.name, c.type) for c in self.columns])
+
+    def to_json(self) -> str:
+        """A stable text form; equal schemas give equal bytes."""
+        doc = {
+            "table": [self.table.namespace, self.table.name],
+            "key": list(self.key),
+            "columns": [
+                {
+                    "name": c.name,
+                    "source_name": c.source_name,
+                    "arrow": str(c.type),
+                    "native": c.native,
+                    "nullable": c.nullable,
+                }
+                for c in self.columns
+            ],
+        }
+        return json.dumps(doc, ensure_ascii=True, sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> TableSchema:
+        """Read back what `to_json` wrote."""
+        doc = json.loads(text)
+        columns = tuple(
+            Column(c["name"], arrow_type(c["arrow"]), c["native"], c["nullable"], c["source_name"])
+            for c in doc["columns"]
+        )
+        return cls(TableId(*doc["table"]), columns, tuple(doc["key"]))
+
+    def fingerprint(self) -> str:
+        """32 hex digits that name this schema version in the raw log."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+
+
+_SIMPLE: dict[str, pa.DataType] = {
+    str(t): t
+    for t in (
+        pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
+        pa.uint64(), pa.float32(), pa.float64(), pa.string(), pa.binary(), pa.date32(), pa.time64("us"),
+        pa.timestamp("us"), pa.timestamp("us", "UTC"),
+    )
+}  # fmt: skip
+
+
+def arrow_type(text: str) -> pa.DataType:
+    """The Arrow type that `str(type)` spelt; raises ValueError for one no schema of ours uses."""
+    if text in _SIMPLE:
+        return _SIMPLE[text]
+    if text.startswith("decimal128("):
+        precision, scale = text[len("decimal128(") : -1].split(",")
+        return pa.decimal128(int(precision), int(scale))
+    raise ValueError(f"not an Arrow type of the raw log: {text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to resume. Only the source that made it may look inside; compare for equality only."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Changes to one table under one schema, in source order. Crosses source -> raw.
+
+    rows      `schema.arrow()` columns + META. `_hw_seq` counts from the start of the source call
+              (change n of the call owns n*STRIDE..); capture shifts it to its place in the log.
+    reload    rows already in the table changed without being logged (a column default, a rename, a
+              new type): the table must be read again.
+    """
+
+    schema: TableSchema
+    rows: pa.Table
+    phase: Phase = "changes"
+    reload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRef:
+    """A batch at rest: one immutable Parquet file, or no file when it has no rows."""
+
+    table: TableId
+    epoch: int  # 1 for the first full load; grows by one with each full load or resync of the table
+    phase: Phase
+    schema: str  # TableSchema.fingerprint()
+    path: str  # under the log's root; "" when rows == 0
+    rows: int
+    bytes: int
+    sha256: str
+    first_seq: int  # lowest and highest _hw_seq in the file; both 0 when rows == 0
+    last_seq: int
+    reload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One atomic commit to the raw log: files plus the source position they reach."""
+
+    seq: int  # 0, 1, 2 ... without holes
+    position: Position
+    batches: Sequence[BatchRef]
+    writer: str  # unique to the process that wrote it: tells a lost reply from a lost race
+    next_row: int  # the first `_hw_seq` the following entry may use, a multiple of STRIDE
+    released: tuple[TableId, ...] = ()  # tables no longer captured from here on
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """How far of the raw log a lake table holds, stored inside its commits: entries up to and with `seq`."""
+
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """What a source knows of a table before capture: schema and estimates (None: unknown)."""
+
+    schema: TableSchema
+    rows: int | None = None
+    bytes: int | None = None
+    kind: str = "table"  # table | partitioned | view | ...
+    note: str = ""  # why it cannot be captured as it is, in one line; "" when it can
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a preflight: what was looked at, whether it is right, and the exact statement that mends it."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    found: str
+    fix: str = ""
+    table: TableId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """An order-free fingerprint of a set of rows, the same in every engine: count, and sums of md5 words."""
+
+    rows: int
+    words: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The staged changes of one table, at rest: what the handoff reads. Crosses lake -> handoff.
+
+    files     absolute paths of local Parquet files, all of them and no others; they may differ in columns and
+              types, `schema` says what they mean together
+    high_seq  the highest `_hw_seq` in the files; -1 when there is no row
+    """
+
+    table: TableId
+    schema: TableSchema
+    files: tuple[str, ...]
+    high_seq: int

@@ -1,0 +1,314 @@
+"""`Pipeline`: the verbs of the command line, in Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from headwater import config as configuration
+from headwater.config import Config, TableSpec
+from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.model import Finding, TableId, TableInfo
+from headwater.wiring import open_parts
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from headwater.events import Sink
+    from headwater.explain import Step
+    from headwater.handoff.build import BuildResult
+    from headwater.handoff.dbt import Generated
+    from headwater.lake import Kind
+    from headwater.run import Parts, Runner
+    from headwater.state import Hold, RunRecord
+    from headwater.verify import VerifyReport
+
+#: Schema changes while a comparison is prepared: try again at a later position, this often.
+_SETTLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What a run would do with one table."""
+
+    table: TableId
+    action: str  # load | reload | follow | skip | release
+    mode: str
+    rows: int | None
+    bytes: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do, and how much there is to read."""
+
+    tables: Sequence[TablePlan]
+    behind_bytes: int | None  # None before the first run
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """Where one table stands."""
+
+    table: TableId
+    epoch: int
+    complete: bool
+    columns: int
+    keyless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a pipeline stands; `behind_bytes` and `source` are None and empty when the source is away."""
+
+    pipeline: str
+    store: str
+    entries: int
+    position: str
+    behind_bytes: int | None
+    source: Mapping[str, str | int | None]
+    source_error: str
+    tables: Sequence[TableStatus]
+    runs: Sequence[RunRecord]
+    holder: str  # who holds the pipeline's lease now; "" when nobody does
+
+
+class Pipeline:
+    """One pipeline, opened. Close it, or use it in a `with` statement."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._parts: Parts | None = None
+
+    @classmethod
+    def open(cls, source: str | Path | Config = "headwater.yml") -> Pipeline:
+        """Open a pipeline file, or a `Config` made elsewhere; raises ConfigError."""
+        return cls(source if isinstance(source, Config) else configuration.load(source))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections, scratch files and the state file."""
+        if self._parts is not None:
+            parts, self._parts = self._parts, None
+            parts.source.close()
+            parts.storage.close()
+            parts.state.close()
+
+    @property
+    def parts(self) -> Parts:
+        """The open parts."""
+        if self._parts is None:
+            self._parts = open_parts(self.config)
+        return self._parts
+
+    def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
+        """The source's preflight over the chosen tables; changes nothing."""
+        infos = self.parts.source.tables()
+        wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
+        return self.parts.source.check(wanted)
+
+    def tables(self) -> Sequence[TableInfo]:
+        """All tables of the source that could be captured."""
+        return self.parts.source.tables()
+
+    def plan(self) -> Plan:
+        """What `run` would do now; changes nothing."""
+        parts = self.parts
+        infos = {i.schema.table: i for i in parts.source.tables()}
+        wanted = configuration.select(self.config.tables, list(infos))
+        state, last = parts.log.tables(), parts.log.last()
+        rows = []
+        for table in wanted:
+            info, known = infos[table], state.get(table)
+            action, why = "follow", "captured"
+            if info.note:
+                action, why = "skip", info.note
+            elif known is None or not known.complete:
+                action, why = "load", "new" if known is None else "its load did not end"
+            elif known.reload:
+                action, why = "reload", "its columns changed"
+            rows.append(TablePlan(table, action, self.config.spec(table).mode, info.rows, info.bytes, why))
+        gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
+        rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
+        return Plan(rows, parts.source.behind(last.position) if last else None)
+
+    def run(
+        self,
+        mode: str = "auto",
+        tables: Sequence[str] | None = None,
+        sinks: Sequence[Sink] = (),
+        *,
+        build: bool = True,
+    ) -> RunRecord:
+        """Load what is new, then catch up, fold and build.
+
+        mode    "auto": full the first time, delta after; "full": read the tables again (history is kept)
+        tables  with mode "full": only these patterns are read again
+        Raises the HeadwaterError that stopped it; the failed run is in `status`.
+        """
+        if mode not in ("auto", "full"):
+            raise ConfigError(f"no run mode {mode!r}", hint='"auto" or "full"')
+        with self._running(sinks) as (runner, specs, _):
+            reload: Sequence[TableId] = ()
+            if mode == "full" or tables:
+                reload = configuration.select(tables or ["*.*"], list(specs))
+            first = self.parts.log.last() is None
+            return runner.run("full" if reload or first else "delta", reload, build=build)
+
+    def follow(
+        self,
+        sinks: Sequence[Sink] = (),
+        pause: float = 1.0,
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        build: bool = True,
+    ) -> Iterator[RunRecord]:
+        """Run until `stop()` is true, pausing `pause` seconds between looks; yields a record for each round."""
+        with self._running(sinks) as (runner, _, lease):
+
+            def wait() -> None:
+                lease.check()
+                until = time.monotonic() + pause
+                while not stop() and time.monotonic() < until:
+                    time.sleep(min(0.1, pause))
+
+            yield from runner.follow(stop, wait, build=build)
+
+    def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
+        """Compare source, lake and warehouse at one position, while others write to the source."""
+        from headwater.verify import compare
+
+        with self._running(sinks) as (runner, specs, _):
+            chosen = configuration.select(tables or ["*.*"], list(specs))
+            for _ in range(_SETTLES):
+                runner.run("delta", build=False)
+                with self.parts.source.cut() as cut:
+                    if not runner.settle(cut.position):
+                        return compare(cut, chosen, self.parts.lake, self._warehouse())
+        raise SourceError(
+            "the tables change their columns faster than they can be compared", hint="headwater verify"
+        )
+
+    def status(self) -> Status:
+        """Where the pipeline stands; works while another process runs it, and without the source."""
+        from headwater.state import holder, last_runs
+
+        parts = self.parts
+        last = parts.log.last()
+        facts: Mapping[str, str | int | None] = {}
+        behind, failed = None, ""
+        try:
+            facts = parts.source.facts()
+            behind = parts.source.behind(last.position) if last else None
+        except SourceError as away:
+            failed = str(away)
+        schemas = ((t, s, parts.log.schema(t, s.schema)) for t, s in sorted(parts.log.tables().items()))
+        return Status(
+            pipeline=self.config.name,
+            store=self.config.store,
+            entries=last.seq + 1 if last else 0,
+            position=parts.source.show(last.position) if last else "",
+            behind_bytes=behind,
+            source=facts,
+            source_error=failed,
+            tables=[TableStatus(t, s.epoch, s.complete, len(c.columns), not c.key) for t, s, c in schemas],
+            runs=last_runs(parts.state, self.config.name, 5),
+            holder=holder(parts.state, self.config.name),
+        )
+
+    def explain(self, table: str, key: str, *, values: bool = False) -> Sequence[Step]:
+        """Every change of one key, with its position, file and lake version."""
+        from headwater.explain import explain
+
+        return explain(self.parts.log, self.parts.lake, self._captured(table), key, values=values)
+
+    def dbt_generate(self, *, force: bool = False) -> Generated:
+        """Write the dbt models of all tables in the lake into the project; `force` replaces edited ones."""
+        from headwater.handoff.dbt import generate
+
+        return generate(self.config, self._specs_in_lake(), self.parts.lake, force=force)
+
+    def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
+        """Stage what the lake holds and build the models; None when the warehouse has it all."""
+        from headwater.run import Runner
+        from headwater.state import hold
+
+        with hold(self.parts.state, self.config.name) as lease:
+            runner = Runner(self.parts, self._specs_in_lake(), guard=lease.check)
+            return runner.build(full_refresh=full_refresh)
+
+    def table(self, name: str) -> duckdb.DuckDBPyRelation:
+        """The current rows of a table, as a lazy DuckDB relation (`.pl()`, `.df()`, `.to_arrow_table()`)."""
+        return self._relation(name, "mirror")
+
+    def history(self, name: str) -> duckdb.DuckDBPyRelation:
+        """Every version of every row (SCD2)."""
+        return self._relation(name, "history")
+
+    def changes(self, name: str) -> duckdb.DuckDBPyRelation:
+        """Every change as a full row, in `_hw_seq` order when sorted by it."""
+        return self._relation(name, "changes")
+
+    @contextmanager
+    def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec], Hold]]:
+        """Hold the pipeline and give a runner over the tables that can be captured."""
+        from headwater.run import Runner
+        from headwater.state import hold
+
+        with hold(self.parts.state, self.config.name) as lease:
+            specs, notes = self._choose()
+            yield Runner(self.parts, specs, sinks, guard=lease.check, notes=notes), specs, lease
+
+    def _choose(self) -> tuple[Mapping[TableId, TableSpec], Sequence[str]]:
+        """The chosen tables; one that cannot be captured is left out with a note, or refused if named exactly."""
+        infos = {i.schema.table: i for i in self.parts.source.tables()}
+        wanted = configuration.select(self.config.tables, list(infos))
+        named = {configuration.parse_pattern(p).exact for p in self.config.tables}
+        notes = []
+        for table in wanted:
+            if note := infos[table].note:
+                if table in named:
+                    raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
+                notes.append(f"{table} is left out: {note}")
+        specs = {t: self.config.spec(t) for t in wanted if not infos[t].note}
+        if not specs:
+            raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
+        return specs, notes
+
+    def _captured(self, name: str) -> TableId:
+        """The captured table that a user's name means: `schema.table`, quoted where needed, or a unique last part."""
+        known = sorted(self.parts.log.tables())
+        if "." not in name:
+            alone = [t for t in known if t.name == name]
+            if len(alone) == 1:
+                return alone[0]
+            name = f"*.{name}"
+        found = configuration.select([name], known) if known else []
+        if len(found) != 1:
+            raise ConfigError(
+                f"{name} means {len(found)} captured tables",
+                hint="headwater status   (names the captured tables)",
+            )
+        return found[0]
+
+    def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
+        return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}
+
+    def _relation(self, name: str, kind: Kind) -> duckdb.DuckDBPyRelation:
+        import duckdb
+
+        con = duckdb.connect(config={"memory_limit": self.config.memory_limit})
+        return con.sql(f"SELECT * FROM {self.parts.lake.relation(con, self._captured(name), kind)}")

@@ -1,0 +1,92 @@
+"""From a checked `Config` to open parts: the only room that knows every kind by its name and resolves secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headwater.config import Config
+from headwater.errors import ConfigError
+from headwater.secrets import Secret, resolve
+
+if TYPE_CHECKING:
+    from headwater.run import Parts
+    from headwater.sources import Source
+    from headwater.state import StateStore
+    from headwater.storage import Storage
+
+#: Store options that are secrets by reference; all others are plain words.
+_SECRET_OPTIONS = ("access_key_id", "secret_access_key", "session_token", "proxy")
+
+
+def open_parts(config: Config) -> Parts:
+    """Open everything a run needs. The source connects when it is first asked."""
+    from headwater.lake.delta import Lake
+    from headwater.raw import RawLog
+    from headwater.run import Parts
+
+    storage = open_storage(config)
+    return Parts(
+        config=config,
+        source=open_source(config),
+        storage=storage,
+        log=RawLog(storage),
+        lake=Lake(storage, config.memory_limit),
+        state=open_state(config),
+    )
+
+
+def open_source(config: Config) -> Source:
+    """The source a pipeline names, by the entry-point group ``headwater.sources``."""
+    given = dict(config.source)
+    kind = str(given.pop("kind"))
+    known = {e.name: e for e in entry_points(group="headwater.sources")}
+    if kind not in known:
+        raise ConfigError(f"no source kind {kind!r}", hint=f"one of: {', '.join(sorted(known))}")
+    try:
+        make = known[kind].load()
+    except ImportError as missing:
+        hint = f"pip install 'headwater[{kind}]'"
+        raise ConfigError(
+            f"the source {kind!r} needs {missing.name}, which is not installed", hint=hint
+        ) from None
+    if "password" in given:
+        given["password"] = resolve(_secret(given["password"])).reveal()
+    given.setdefault("slot", f"headwater_{config.name}"[:50] + "_" + _fingerprint(config))
+    given.setdefault("publication", f"headwater_{config.name}")
+    source: Source = make(**given)
+    return source
+
+
+def open_storage(config: Config) -> Storage:
+    """The folder or bucket of a pipeline."""
+    from headwater.storage import Storage
+
+    options = {
+        name: resolve(value).reveal() if name in _SECRET_OPTIONS else value
+        for name, value in config.store_options.items()
+    }
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "headwater" / _fingerprint(config)
+    )
+    return Storage.open(config.store, options, cache=cache)
+
+
+def open_state(config: Config) -> StateStore:
+    """The run records and leases of a pipeline."""
+    from headwater.state import default_path
+    from headwater.state.sqlite import SqliteState
+
+    return SqliteState(config.state or default_path(config))
+
+
+def _fingerprint(config: Config) -> str:
+    """Tells two pipelines of one name apart by the place they write to."""
+    return hashlib.sha256(f"{config.name}\0{config.store}".encode()).hexdigest()[:8]
+
+
+def _secret(value: object) -> str | Secret:
+    return value if isinstance(value, Secret) else str(value)
