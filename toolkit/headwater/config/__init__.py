@@ -113,7 +113,7 @@ def load(path: str | Path = "headwater.yml") -> Config:
 
 
 def parse(text: str, *, name: str = "headwater.yml", folder: str | Path = ".") -> Config:
-    """Check the text of a pipeline file; `folder` is what its relative paths are relative to."""
+    """Check the text of a file called `name`; relative paths in it are relative to `folder`."""
     from headwater.config.files import parse_text
 
     return parse_text(text, name, Path(folder))

@@ -84,7 +84,8 @@ _POSTGRES = (
     Field("publication", "the publication to read; made if the role may, else the statement to run is shown",
           "headwater_shop", default="headwater_<pipeline>", pattern=r"[^\x00]{1,63}",
           wants="a publication name of 1 to 63 characters"),
-    Field("slot", "the replication slot to read", "headwater_shop", default="headwater_<pipeline>",
+    Field("slot", "the replication slot to read", "headwater_shop", 
+          default="headwater_<pipeline>_<hash of the store>",
           pattern=r"[a-z0-9_]{1,63}", wants="a slot name: small letters, digits and underscores"),
 )  # fmt: skip
 
@@ -106,8 +107,10 @@ _STORE = Field(
         Field("sse", "server-side encryption to ask for with every write", "AES256",
               choices=("AES256", "aws:kms")),
         Field("sse_kms_key_id", "the KMS key, with `sse: aws:kms`", "alias/headwater"),
-        Field("proxy", "the HTTP proxy on the way to the bucket; by reference, as it may hold a password",
-              "env:HTTPS_PROXY", kind="secret"),
+        Field("path_style", "put the bucket into the path instead of the host name", "true", kind="flag",
+              default="true with an endpoint, else false"),
+        Field("allow_http", "talk to the endpoint without TLS", "true", kind="flag", default="false"),
+        Field("timeout", "how many seconds one request may take", "60", kind="number", highest=3600),
     ),
     short=Field("url", "a folder, or s3://bucket/prefix", "./lake", kind="path"),
 )  # fmt: skip

@@ -55,7 +55,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         name=str(doc["pipeline"]),
         source=source,
         store=url,
-        store_options={k: _reference(str(v), base) for k, v in store.items()},
+        store_options=_store_options(store, url, file, base),
         tables=tables,
         overrides=overrides,
         mode=cast(Mode, doc.get("mode", "history")),
@@ -72,7 +72,7 @@ def store_url(text: str, base: Path, file: File) -> str:
     scheme, found, rest = text.partition("://")
     if not found:
         return _path(text, base)
-    if scheme == "file" and rest.startswith("/"):
+    if scheme == "file" and rest.startswith("/") and "%" not in rest:
         return _path(rest, base)
     if scheme == "s3" and rest.strip("/") and not rest.startswith("/"):
         return f"s3://{rest.rstrip('/')}"
@@ -103,9 +103,8 @@ def write_text(config: Config, folder: Path | None) -> str:
     plain = HistoryNames()
     doc: dict[str, object] = {"pipeline": config.name, "source": _written_source(config.source, base)}
     url = _relative(config.store, base)
-    doc["store"] = {"url": url} | {k: _reference_back(v, base) for k, v in config.store_options.items()}
-    if not config.store_options:
-        doc["store"] = url
+    options = {k: _written_option(k, v, base) for k, v in config.store_options.items()}
+    doc["store"] = {"url": url} | options if options else url
     doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
@@ -139,6 +138,19 @@ def _source(given: Mapping[str, Plain], file: File, base: Path) -> Mapping[str, 
     if source.get("sslrootcert", "system") != "system":
         source["sslrootcert"] = _path(str(source["sslrootcert"]), base)
     return source
+
+
+def _store_options(given: Mapping[str, Plain], url: str, file: File, base: Path) -> Mapping[str, str]:
+    if given and not url.startswith("s3://"):
+        name = next(iter(given))
+        raise file.refuse_at(
+            f"store.{name}", f"`store.{name}` is for buckets; a folder has no options", "store: ./lake"
+        )
+    if "sse_kms_key_id" in given and given.get("sse") != "aws:kms":
+        raise file.refuse_at(
+            "store.sse_kms_key_id", "`store.sse_kms_key_id` needs `sse`", "add: sse: aws:kms"
+        )
+    return {k: str(v).lower() if isinstance(v, bool) else _reference(str(v), base) for k, v in given.items()}
 
 
 def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapping[str, TableSpec]]:
@@ -216,6 +228,12 @@ def _path(text: str, base: Path) -> str:
 
 def _reference(text: str, base: Path) -> str:
     return f"file:{_path(text.removeprefix('file:'), base)}" if text.startswith("file:") else text
+
+
+def _written_option(name: str, value: str, base: Path | None) -> object:
+    if name in ("path_style", "allow_http"):
+        return value == "true"
+    return int(value) if name == "timeout" else _reference_back(value, base)
 
 
 def _reference_back(text: str, base: Path | None) -> str:

@@ -35,7 +35,7 @@ _HOLDS_PASSWORD = re.compile(r"://[^?]*:[^?]*@|[?&](password|sslpassword)=", re.
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Where the text came from, and the line of every value in it (`source.port`, `tables[0].name`)."""
+    """Where the text came from ("": no file), and the line of every value (`tables[0].name`)."""
 
     name: str
     lines: dict[str, int] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class File:
 
     def refuse(self, line: int, message: str, hint: str = "") -> ConfigError:
         """The error for one line."""
-        return ConfigError(f"{self.name}:{line}: {message}", hint=hint)
+        return ConfigError(f"{self.name}:{line}: {message}" if self.name else message, hint=hint)
 
 
 def holds_password(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
@@ -30,15 +30,22 @@ def watch(stream: TextIO) -> Iterator[Sink]:
         TextColumn("{task.fields[figures]}", markup=False),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=5) as progress:
+    progress = Progress(
+        *columns,
+        console=Console(file=stream),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with progress:
         yield Bars(progress)
 
 
-def lines(stream: TextIO) -> Sink:
-    """A sink that writes a line with the time for each thing that is done."""
+def lines(stream: TextIO, *, only: Collection[str] = ()) -> Sink:
+    """A sink that writes a line with the time for each thing that is done, or for some kinds only."""
 
     def write(event: Event) -> None:
-        said = describe(event)
+        said = describe(event) if not only or event.kind in only else ""
         if said:
             stream.write(f"{datetime.now():%H:%M:%S} {said}\n")
             stream.flush()
@@ -93,21 +100,22 @@ class Bars:
 def describe(event: Event) -> str:
     """One line for what is done; "" for what only just moves."""
     data, name = event.data, printable(str(event.table)) if event.table else ""
+    said = ""
     match event.kind:
         case "run.started":
-            return f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
+            said = f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
         case "table.loaded":
-            return f"{name}: {_whole(data, 'rows'):,} rows read"
+            said = f"{name}: {_whole(data, 'rows'):,} rows read"
         case "table.refreshed":
-            counts = [f"{_whole(data, k):,} {k}" for k in ("inserted", "updated", "deleted") if _whole(data, k)]
-            return f"{name}: {', '.join(counts)} in the lake" if counts else ""
+            counts = [
+                f"{_whole(data, k):,} {k}" for k in ("inserted", "updated", "deleted") if _whole(data, k)
+            ]
+            said = f"{name}: {', '.join(counts)} in the lake" if counts else ""
         case "handoff.started":
-            return f"dbt: building {_whole(data, 'tables'):,} tables"
+            said = f"dbt: building {_whole(data, 'tables'):,} tables"
         case "handoff.finished":
-            return f"dbt: {_whole(data, 'models'):,} models built"
-        case "run.failed":
-            return f"{event.pipeline}: failed: {printable(str(data.get('error', '')))}"
-    return ""
+            said = f"dbt: {_whole(data, 'models'):,} models built"
+    return said
 
 
 def _whole(data: Mapping[str, Value], name: str) -> int:

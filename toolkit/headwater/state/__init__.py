@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from headwater.config import Config
 from headwater.errors import Conflict
 from headwater.state.lease import Hold, Owner, hold, holder
 from headwater.state.store import Saved, StateStore
@@ -111,10 +112,10 @@ def last_runs(store: StateStore, pipeline: str, n: int = 1) -> list[RunRecord]:
     return [RunRecord.from_json(saved.value) for saved in reversed(found) if saved is not None]
 
 
-def default_path(store_url: str, pipeline: str) -> Path:
+def default_path(config: Config) -> Path:
     """Where the state lives when `state:` does not say: in a local store, else under the user's home."""
-    if "://" not in store_url:
-        return Path(store_url) / "state" / "headwater.db"
+    if "://" not in config.store:
+        return Path(config.store) / "state" / "headwater.db"
     home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    digest = hashlib.sha256(store_url.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return home / "headwater" / f"{pipeline}-{digest}.db"
+    digest = hashlib.sha256(config.store.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return home / "headwater" / f"{config.name}-{digest}.db"

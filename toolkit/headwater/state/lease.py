@@ -1,6 +1,6 @@
 """Leases: one runner for each pipeline. A courtesy: what fences is the raw log's create-only entry.
 
-A lease is one key of the state: who holds it, a token that changes with every renewal, and a number that grows
+A lease is one key of the state: who holds it, a token that changes with every renewal, a number that grows
 with every new holder. No clock is compared between machines: a lease has run out when an observer sees the
 same token for the lease's whole time by its own clock. On the holder's own machine its process is looked at
 instead, so that a killed run never blocks the next one.

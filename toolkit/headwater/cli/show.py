@@ -1,0 +1,236 @@
+"""What the commands print: short aligned lines for a person, plain values for `--json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from headwater.printable import printable, width
+
+if TYPE_CHECKING:
+    from headwater.model import Finding, TableId, TableInfo
+    from headwater.pipeline import Plan, Status
+    from headwater.state import RunRecord
+
+_STEPS = (("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10))
+
+
+@runtime_checkable
+class _OwnJson(Protocol):
+    def to_json(self) -> Mapping[str, object]: ...
+
+
+def plain(value: object) -> object:
+    """The value as JSON can hold it: dataclasses by field, names and moments as text, never a secret."""
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, Sequence | frozenset) and not isinstance(value, str):
+        return [plain(v) for v in value]
+    return _plain_object(value)
+
+
+def _plain_object(value: object) -> object:
+    from headwater.model import Position, TableId, TableSchema
+
+    match value:
+        case datetime():
+            text: object = value.isoformat()
+        case TableId():
+            text = str(value)
+        case Position():
+            text = value.token
+        case TableSchema():
+            text = plain({"table": value.table, "key": value.key, "columns": value.columns})
+        case _OwnJson():
+            text = plain(value.to_json())
+        case _ if is_dataclass(value):
+            text = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        case _:
+            text = str(value)
+    return text
+
+
+def align(rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
+    """Rows as lines of aligned cells; `right` names the columns (as digits) that are figures."""
+    cells = [[printable(c) for c in row] for row in rows]
+    widths = [max(width(row[n]) for row in cells) for n in range(len(cells[0]))] if cells else []
+    figures = {int(d) for d in right}
+    lines = []
+    for row in cells:
+        padded = [_pad(c, widths[n], n in figures) for n, c in enumerate(row)]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _pad(text: str, to: int, figure: bool) -> str:
+    room = " " * (to - width(text))
+    return room + text if figure else text + room
+
+
+def size(count: int | None) -> str:
+    """Bytes for a person; "?" when unknown."""
+    if count is None:
+        return "?"
+    for unit, step in _STEPS:
+        if count >= step:
+            return f"{count / step:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def number(count: int | None) -> str:
+    """A count with separators; "?" when unknown."""
+    return "?" if count is None else f"{count:,}"
+
+
+def behind(count: int | None) -> str:
+    """How far behind the source, in words."""
+    if count is None:
+        return "how far behind is unknown"
+    return "caught up" if count == 0 else f"{size(count)} behind"
+
+
+def findings(found: Sequence[Finding]) -> list[str]:
+    """A preflight: one line for each look, the statements to run under those that need them."""
+    marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
+    lines = []
+    for one in found:
+        about = f"{one.table}: {one.what}" if one.table else one.what
+        lines.append(f"{marks[one.level]:4}  {printable(about)}: {printable(one.found)}")
+        lines += [f"      {printable(line)}" for line in one.fix.splitlines()]
+    wrong = sum(f.level == "fail" for f in found)
+    warned = sum(f.level == "warn" for f in found)
+    verdict = f"{wrong} to mend" if wrong else "ready"
+    lines.append(f"check: {verdict}" + (f", {warned} to think about" if warned else ""))
+    following = "run the statements above, then: headwater check" if wrong else "headwater run"
+    return [*lines, f"next: {following}"]
+
+
+def tables(infos: Sequence[TableInfo], picked: set[TableId]) -> list[str]:
+    """The source's tables."""
+    from headwater.config import quote_table
+
+    rows = [["", "table", "rows", "size", "key", "kind", ""]]
+    for info in infos:
+        schema = info.schema
+        mark = "*" if schema.table in picked else ""
+        about = number(info.rows), size(info.bytes), ", ".join(schema.key) or "-", info.kind, info.note
+        rows.append([mark, quote_table(schema.table), *about])
+    counted = f"{len(picked):,} of {len(infos):,} tables are copied (*); rows and sizes are estimates"
+    return [*align(rows, right="23"), counted, "next: headwater plan"]
+
+
+def plan(found: Plan) -> list[str]:
+    """What a run would do."""
+    rows = [["table", "action", "mode", "rows", "size", "why"]]
+    rows += [[str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why] for t in found.tables]
+    loads = [t for t in found.tables if t.action in ("load", "reload")]
+    read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
+    read += f", {size(sum(t.bytes or 0 for t in loads))}"
+    log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
+    return [*align(rows, right="34"), read + log, "next: headwater run"]
+
+
+def record(run: RunRecord, *, verbose: bool = True) -> list[str]:
+    """What a run did, from where to where, and how far behind the source it ended."""
+    seconds = f" in {run.seconds:.1f} s" if run.outcome == "done" else f" after {run.seconds:.1f} s"
+    lines = [f"{run.pipeline}: {run.mode} run {run.run_id} {run.outcome}{seconds}"]
+    if run.to_position:
+        since = f"from {run.from_position} " if run.from_position else ""
+        head = f", source at {run.source_head}" if run.source_head else ""
+        lines.append(f"  {printable(since + 'to ' + run.to_position + head)}: {behind(run.behind_bytes)}")
+    lines += [f"  {line}" for line in _counts(run)]
+    if run.models_built or run.tests_passed:
+        lines.append(f"  dbt: {run.models_built:,} models built, {run.tests_passed:,} tests passed")
+    lines += [f"  warning: {printable(w)}" for w in run.warnings]
+    if run.error:
+        lines.append(f"  {printable(run.error)}")
+        lines += [f"  try: {printable(run.hint)}"] if run.hint else []
+    elif verbose:
+        lines.append("next: headwater verify")
+    return lines
+
+
+def _counts(run: RunRecord) -> list[str]:
+    moved = {n: c for n, c in run.tables.items() if c.rows_in or c.inserted or c.updated or c.deleted}
+    if not moved:
+        return ["no changes"] if run.outcome == "done" else []
+    rows = [["table", "rows in", "inserted", "updated", "deleted", "versions"]]
+    for name, c in moved.items():
+        rows.append([name, *(number(n) for n in (c.rows_in, c.inserted, c.updated, c.deleted, c.versions))])
+    return align(rows, right="12345")
+
+
+def round_line(run: RunRecord) -> str:
+    """One line for a round of `run --follow`."""
+    rows = sum(c.rows_in for c in run.tables.values())
+    moved = sum(bool(c.rows_in) for c in run.tables.values())
+    dbt = f", {run.models_built:,} models built" if run.models_built else ""
+    at = f"{run.ended_at.astimezone():%H:%M:%S}"
+    where = printable(run.to_position)
+    return f"{at} {rows:,} rows of {moved:,} tables{dbt}; at {where}, {behind(run.behind_bytes)}"
+
+
+def status(found: Status, runs: int) -> list[str]:
+    """Where a pipeline stands."""
+    lines = [f"{found.pipeline}: {found.entries:,} entries in {printable(found.store)}"]
+    if found.holder:
+        lines.append(f"  running now: {printable(found.holder)}")
+    lines.append(
+        f"  at {printable(found.position)}, {behind(found.behind_bytes)}"
+        if found.position
+        else "  not run yet"
+    )
+    if found.source_error:
+        lines.append(f"  the source cannot be asked: {printable(found.source_error)}")
+    for name, value in found.source.items():
+        lines.append(
+            f"  source {printable(name.replace('_', ' '))}: {'?' if value is None else printable(str(value))}"
+        )
+    loaded = sum(t.complete for t in found.tables)
+    lines.append(f"  tables: {loaded:,} of {len(found.tables):,} loaded")
+    lines += [f"    not loaded yet: {printable(str(t.table))}" for t in found.tables if not t.complete][:10]
+    if found.runs[:runs]:
+        lines += [f"  {line}" for line in _runs(found.runs[:runs])]
+    failed = bool(found.runs) and found.runs[0].outcome == "failed"
+    hint = found.runs[0].hint if failed else ""
+    return [*lines, f"next: {printable(hint) or 'headwater run'}"]
+
+
+def _runs(runs: Sequence[RunRecord]) -> list[str]:
+    rows = [["last runs", "mode", "", "seconds", "rows in", ""]]
+    for run in runs:
+        began = f"{run.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        total = sum(c.rows_in for c in run.tables.values())
+        rows.append([began, run.mode, run.outcome, f"{run.seconds:.1f}", number(total), run.error])
+    return align(rows, right="34")
+
+
+def facts(found: object) -> list[str]:
+    """A small result, one line for each field."""
+    doc = plain(found)
+    shown = {k: _cell(v) for k, v in doc.items()} if isinstance(doc, Mapping) else {}
+    return align([[name.replace("_", " ") + ":", text] for name, text in shown.items() if text])
+
+
+def steps(found: Sequence[object]) -> list[str]:
+    """Every change of a key, one line each; columns that are empty throughout are left out."""
+    docs = [d for d in (plain(s) for s in found) if isinstance(d, dict)]
+    names = [n for n in (docs[0] if docs else {}) if any(d[n] not in (None, "", [], {}) for d in docs)]
+    return align([names, *([_cell(d[n]) for n in names] for d in docs)])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={_cell(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_cell(v) for v in value)
+    return "" if value is None else str(value)

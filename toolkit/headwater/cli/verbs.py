@@ -1,0 +1,256 @@
+"""One function for each command: open the pipeline, call one method, say what came back."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from headwater.cli import show
+from headwater.cli.words import DEFAULT_FILE, one_liner
+from headwater.errors import ConfigError
+from headwater.printable import printable
+
+if TYPE_CHECKING:
+    from headwater.config import Config
+    from headwater.events import Sink
+    from headwater.pipeline import Pipeline
+
+DONE, FAILED = 0, 1
+
+_STANDS_ON = ("duckdb", "deltalake", "pyarrow", "obstore", "psycopg", "dbt-core", "dbt-duckdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found: its exit code, the JSON document, and the lines for a person."""
+
+    code: int
+    document: object
+    lines: Sequence[str] = field(default_factory=list)
+
+
+def init(args: Namespace) -> Answer:
+    """Write a pipeline file."""
+    from headwater.config.template import commented, template
+
+    path = Path(args.config or DEFAULT_FILE)
+    config = one_liner(args)
+    text = template() if config is None else commented(config, path.absolute().parent)
+    try:
+        with path.open("w" if args.force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already", hint="headwater init --force   (replaces it)") from None
+    except OSError as failed:
+        raise ConfigError(
+            f"{path} cannot be written: {failed.strerror}", hint="headwater init -c PATH"
+        ) from None
+    steps = ["headwater check"] if config is not None else [f"edit {path}", "headwater check"]
+    if config is None or config.secrets():
+        steps.insert(-1, "export HEADWATER_SOURCE_PASSWORD=...")
+    return Answer(DONE, {"written": str(path), "next": steps}, [f"wrote {path}", f"next: {'; '.join(steps)}"])
+
+
+def check(args: Namespace) -> Answer:
+    """The source's preflight."""
+    with _pipeline(args) as pipeline:
+        found = pipeline.check(args.table)
+    ready = all(f.level != "fail" for f in found)
+    document = {"ready": ready, "findings": show.plain(found)}
+    return Answer(DONE if ready else FAILED, document, show.findings(found))
+
+
+def tables(args: Namespace) -> Answer:
+    """The source's tables."""
+    from headwater.config import quote_table, select
+
+    with _pipeline(args) as pipeline:
+        infos = list(pipeline.tables())
+        names = [i.schema.table for i in infos]
+        picked = set(select(pipeline.config.tables, names))
+    if args.patterns:
+        wanted = set(select(args.patterns, names))
+        infos, picked = [i for i in infos if i.schema.table in wanted], picked & wanted
+    rows = [
+        {
+            "table": str(i.schema.table),
+            "pattern": quote_table(i.schema.table),
+            "copied": i.schema.table in picked,
+            **{name: show.plain(getattr(i, name)) for name in ("kind", "rows", "bytes", "note")},
+            **{name: show.plain(getattr(i.schema, name)) for name in ("key", "columns")},
+        }
+        for i in infos
+    ]
+    return Answer(DONE, {"tables": rows}, show.tables(infos, picked))
+
+
+def plan(args: Namespace) -> Answer:
+    """What a run would do."""
+    with _pipeline(args) as pipeline:
+        found = pipeline.plan()
+    return Answer(DONE, show.plain(found), show.plan(found))
+
+
+def run(args: Namespace) -> Answer:
+    """Run once, or follow."""
+    if args.follow:
+        if args.full or args.table:
+            hint = "headwater run --full, then headwater run --follow"
+            raise ConfigError("--follow goes on from where the last run ended", hint=hint)
+        return _follow(args)
+    if args.table and not args.full:
+        raise ConfigError("--table reads a table again, so it needs --full", hint="add --full")
+    mode = "full" if args.full else "auto"
+    with _pipeline(args) as pipeline, _watched(args) as sinks:
+        record = pipeline.run(mode, args.table, sinks, build=not args.no_dbt)
+    return Answer(DONE if record.outcome == "done" else FAILED, record.to_json(), show.record(record))
+
+
+def _follow(args: Namespace) -> Answer:
+    last = None
+    from headwater.events.terminal import lines
+
+    sinks = () if args.json else (lines(sys.stderr, only=frozenset({"table.loaded"})),)
+    with _pipeline(args) as pipeline, _stoppable() as stop:
+        for record in pipeline.follow(sinks, args.pause, stop, build=not args.no_dbt):
+            last = record
+            say(record.to_json() if args.json else show.round_line(record))
+    failed = last is not None and last.outcome == "failed"
+    # Every round was printed as it came, as one JSON document to a line: the whole never ends by itself.
+    return Answer(FAILED if failed else DONE, None, [] if args.json else ["stopped; next: headwater verify"])
+
+
+def status(args: Namespace) -> Answer:
+    """Where the pipeline stands."""
+    with _pipeline(args) as pipeline:
+        found = pipeline.status()
+    document = show.plain(found)
+    return Answer(DONE, document, show.status(found, args.runs))
+
+
+def verify(args: Namespace) -> Answer:
+    """Source = lake = warehouse."""
+    with _pipeline(args) as pipeline, _watched(args) as sinks:
+        report = pipeline.verify(args.table, sinks)
+    lines = [printable(line) for line in report.lines()]
+    return Answer(DONE if report.equal else FAILED, show.plain(report), lines)
+
+
+def explain(args: Namespace) -> Answer:
+    """Every change of one key."""
+    with _pipeline(args) as pipeline:
+        found = pipeline.explain(args.table, args.key, values=args.values)
+    if not found:
+        line = f"{printable(args.table)} has never had the key {printable(args.key)}"
+        return Answer(DONE, {"steps": []}, [line])
+    return Answer(DONE, {"steps": show.plain(found)}, show.steps(found))
+
+
+def dbt(args: Namespace) -> Answer:
+    """Generate or build the models."""
+    with _pipeline(args) as pipeline:
+        if args.action == "generate":
+            written = pipeline.dbt_generate(force=args.force)
+            return Answer(DONE, show.plain(written), [*show.facts(written), "next: headwater dbt build"])
+        built = pipeline.dbt_build(full_refresh=args.full_refresh)
+    if built is None:
+        return Answer(DONE, {"built": False}, ["the warehouse has all of the lake already"])
+    return Answer(DONE, show.plain(built), [*show.facts(built), "next: headwater verify"])
+
+
+def versions(args: Namespace) -> Answer:
+    """The versions of headwater and of what it stands on."""
+    from headwater import __version__
+
+    found = {"headwater": __version__, "python": platform.python_version()}
+    if args.command == "version":
+        found |= {name: _installed(name) for name in _STANDS_ON}
+    lines = [f"{name} {its}" for name, its in found.items()]
+    return Answer(DONE, found, lines if args.command else lines[:1])
+
+
+def demo(args: Namespace) -> Answer:
+    """The guided tour."""
+    from headwater.demo.show import run_demo
+
+    summary = run_demo(
+        Path(args.keep) if args.keep else None, lambda line: say(line, sys.stderr if args.json else None)
+    )
+    return Answer(DONE, show.plain(summary), summary.lines())
+
+
+def say(what: object) -> None:
+    """Print one line now: text as it is, anything else as one JSON document."""
+    print(what if isinstance(what, str) else json.dumps(what), flush=True)
+
+
+@contextmanager
+def _pipeline(args: Namespace) -> Iterator[Pipeline]:
+    from headwater.pipeline import Pipeline
+
+    config: Config | None = one_liner(args)
+    with Pipeline.open(config if config is not None else args.config or DEFAULT_FILE) as pipeline:
+        yield pipeline
+
+
+@contextmanager
+def _watched(args: Namespace) -> Iterator[Sequence[Sink]]:
+    if args.json:
+        yield ()
+        return
+    from headwater.events.terminal import watch
+
+    with watch(sys.stderr) as sink:
+        yield (sink,)
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """True once SIGINT or SIGTERM came; a second one ends the process at once, as safely as kill -9."""
+    came: list[int] = []
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if came:
+            os._exit(FAILED)
+        came.append(1)
+        os.write(2, b"headwater: stopping after this round; once more to stop at once\n")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
+    "init": init,
+    "check": check,
+    "tables": tables,
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "verify": verify,
+    "explain": explain,
+    "dbt": dbt,
+    "demo": demo,
+    "version": versions,
+}
