@@ -1,20 +1,20 @@
 """Capture: source -> raw log. Every mode shares this step; nothing here waits for a lake or a warehouse.
 
 A table is *fresh* when the log does not hold a whole snapshot of it in its newest epoch: it is new, its load
-was cut short, it was asked for again, or its rows changed without being logged. Fresh tables are read through a
-cut, after the changes of all other tables were drained up to that very position: so the log is in order as a
-whole, and no reader has to sort out an overlap.
+was cut short, it was asked for again, or its rows changed without being logged. Fresh tables are read through
+a cut, after the changes of all other tables were drained up to that very position: so the log is in order as
+a whole, and no reader has to sort out an overlap.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headwater.errors import SourceError
-from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId
-from headwater.raw import RawLog
+from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableSchema
+from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
 
 #: Small tables share an entry until it names this many bytes or files.
@@ -41,6 +41,23 @@ class Captured:
 
 def _ignore(_kind: str, _table: TableId | None, _data: Mapping[str, int]) -> None:
     return None
+
+
+class _Known(Mapping[TableId, TableSchema]):
+    """The newest logged schema of each table, read when asked for: most of 10,000 tables never are."""
+
+    def __init__(self, log: RawLog, state: Mapping[TableId, TableState]) -> None:
+        self._log = log
+        self._state = state
+
+    def __getitem__(self, table: TableId) -> TableSchema:
+        return self._log.schema(table, self._state[table].schema)
+
+    def __iter__(self) -> Iterator[TableId]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
 
 
 class Capture:
@@ -155,10 +172,9 @@ class Capture:
         last, state = self._log.last(), self._log.tables()
         if self._reached is None or last is None or not tables:
             return
-        known = {t: self._log.schema(t, state[t].schema) for t in tables if state[t].schema}
         base = next_row = last.next_row
         refs: list[BatchRef] = []
-        for item in self._source.changes(tables, self._reached, until, known=known):
+        for item in self._source.changes(tables, self._reached, until, known=_Known(self._log, state)):
             if isinstance(item, ChangeBatch):
                 ref = self._stage_changes(done, item, state[item.schema.table].epoch, base)
                 refs.append(ref)

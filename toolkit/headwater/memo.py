@@ -1,7 +1,7 @@
 """What a run may skip: how far the lake folded the log, and what the warehouse has seen of each table.
 
-Only ever a shortcut. The lake's own Marks and the models' own `_hw_seq` decide what is applied; a memo that is
-lost, old, or about a lake or a warehouse that was deleted costs one look at every table, never data.
+Only ever a shortcut. The lake's own Marks and the models' own `_hw_seq` decide what is applied; a memo that
+is lost, old, or about a lake or a warehouse that was deleted costs one look at every table, never data.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of a preflight: what was looked at, whether it is right, and the exact statement that mends it."""
+    """One line of a preflight: what was looked at, whether it is right, and the statement that mends it."""
 
     level: Literal["ok", "warn", "fail"]
     what: str

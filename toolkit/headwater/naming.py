@@ -16,7 +16,7 @@ _PATH_LIMIT = 100
 
 
 def path_part(name: str) -> str:
-    """One path component for any name, injective: bytes outside [a-z0-9_-] become ~xx, long names end in a hash.
+    """One path component for any name, injective: bytes outside [a-z0-9_-] become ~xx, long names get a hash.
 
     `~` needs no escape in a URL, unlike `%`, which Delta paths and object stores decode again.
     """

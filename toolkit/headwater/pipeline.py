@@ -176,7 +176,7 @@ class Pipeline:
         *,
         build: bool = True,
     ) -> Iterator[RunRecord]:
-        """Run until `stop()` is true, pausing `pause` seconds between looks; yields a record for each round."""
+        """Run until `stop()` is true, with `pause` seconds between looks; yields a record for each round."""
         with self._running(sinks) as (runner, _, lease):
 
             def wait() -> None:
@@ -273,7 +273,7 @@ class Pipeline:
             yield Runner(self.parts, specs, sinks, guard=lease.check, notes=notes), specs, lease
 
     def _choose(self) -> tuple[Mapping[TableId, TableSpec], Sequence[str]]:
-        """The chosen tables; one that cannot be captured is left out with a note, or refused if named exactly."""
+        """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
         infos = {i.schema.table: i for i in self.parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
@@ -289,7 +289,7 @@ class Pipeline:
         return specs, notes
 
     def _captured(self, name: str) -> TableId:
-        """The captured table that a user's name means: `schema.table`, quoted where needed, or a unique last part."""
+        """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""
         known = sorted(self.parts.log.tables())
         if "." not in name:
             alone = [t for t in known if t.name == name]

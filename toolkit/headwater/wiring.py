@@ -1,4 +1,4 @@
-"""From a checked `Config` to open parts: the only room that knows every kind by its name and resolves secrets."""
+"""From a checked `Config` to open parts: the only room that knows every kind and resolves secrets."""
 
 from __future__ import annotations
 

@@ -122,7 +122,8 @@ class BucketStorage(Storage):
 
     def fetch(self, path: str, *, sha256: str = "", size: int = 0) -> Path:
         """A copy in the cache, checked."""
-        if not sha256 and (held := self._cache.held(path)):
+        held = self._cache.held(path)
+        if held and not sha256 and size in (0, self._cache.explain(held.stat).st_size):
             return held
         tag = ""
         if not sha256:

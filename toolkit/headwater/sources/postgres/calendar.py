@@ -86,8 +86,10 @@ def _ends_bc(data: Bytes, ends: Ints) -> Ints:
     return bc
 
 
-def _dates(data: Bytes, starts: Ints, bc: Ints, shape: tuple[np.uint64, np.uint64, np.uint64]) -> Parsed:
-    """Days since 1970 of the dates that start there; in place of `odd`, how much longer than 10 each is."""
+def _dates(
+    data: Bytes, starts: Ints, bc: Ints, shape: tuple[np.uint64, np.uint64, np.uint64]
+) -> tuple[Ints, Ints, Mask]:
+    """Days since 1970 of the dates that start there, how much longer than 10 each is, and which are none."""
     wide = np.flatnonzero(data[starts + 4] != ord("-"))
     extra: Ints = np.zeros(len(starts), np.int64)
     high = np.zeros(len(starts), np.int64)

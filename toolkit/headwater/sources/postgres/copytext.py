@@ -31,9 +31,8 @@ Data = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 
 
 def _view(data: Data) -> memoryview:
-    return (
-        memoryview(np.ascontiguousarray(data)) if isinstance(data, np.ndarray) else memoryview(data).cast("B")
-    )
+    plain = np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data
+    return memoryview(plain).cast("B")
 
 
 def whole_rows(data: Data) -> int:

@@ -1,0 +1,155 @@
+"""A source made of Python lists that keeps the whole contract, and can be told to fail."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from headwater.errors import PositionLost
+from headwater.model import (
+    META,
+    STRIDE,
+    ChangeBatch,
+    Column,
+    Digest,
+    Finding,
+    Position,
+    TableId,
+    TableInfo,
+    TableSchema,
+)
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+Change = tuple[TableId, str, int, int | None]  # table, op, id, v
+
+
+def schema_of(table: TableId) -> TableSchema:
+    return TableSchema(table, (Column("id", pa.int64()), Column("v", pa.int64())), ("id",))
+
+
+class ScriptSource:
+    """Positions are transaction numbers: `Position("3")` is before the fourth transaction."""
+
+    def __init__(self, tables: Sequence[TableId], window: int = 2) -> None:
+        self.names = list(tables)
+        self.transactions: list[list[Change]] = []
+        self.window = window
+        self.confirmed = 0
+        self.kept_from: int | None = None
+        self.reload_at: set[tuple[int, TableId]] = set()
+        self.during_cut: list[list[Change]] = []
+        self.silent = False
+
+    def commit(self, *changes: Change) -> None:
+        self.transactions.append(list(changes))
+
+    def rows(self, table: TableId, upto: int) -> dict[int, int | None]:
+        now: dict[int, int | None] = {}
+        for changes in self.transactions[:upto]:
+            for name, op, key, value in changes:
+                if name == table:
+                    now.pop(key, None)
+                    if op != "d":
+                        now[key] = value
+        return now
+
+    def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
+        return []
+
+    def tables(self) -> Sequence[TableInfo]:
+        return [TableInfo(schema_of(t)) for t in self.names]
+
+    def head(self) -> Position:
+        return Position(str(len(self.transactions)))
+
+    def behind(self, position: Position) -> int:
+        return (len(self.transactions) - int(position.token)) * 100
+
+    def show(self, position: Position) -> str:
+        return position.token
+
+    def facts(self) -> Mapping[str, str | int | None]:
+        return {}
+
+    def prepare(self, tables: Sequence[TableId], since: Position | None) -> None:
+        if self.kept_from is None:
+            self.kept_from = len(self.transactions)
+        if since and int(since.token) < self.confirmed:
+            raise PositionLost("confirmed beyond what was logged")
+
+    @contextmanager
+    def cut(self) -> Iterator["ScriptCut"]:
+        cut = ScriptCut(self, len(self.transactions))
+        self.transactions += self.during_cut
+        self.during_cut = []
+        yield cut
+
+    def changes(
+        self,
+        tables: Sequence[TableId],
+        since: Position,
+        until: Position | None = None,
+        *,
+        known: Mapping[TableId, TableSchema],
+    ) -> Iterator[ChangeBatch | Position]:
+        start, end = int(since.token), int(until.token) if until else len(self.transactions)
+        assert self.kept_from is not None and start >= self.kept_from
+        if self.silent:
+            yield since
+            return
+        number = 0
+        for first in range(start, end, self.window):
+            last = min(first + self.window, end)
+            grouped: dict[TableId, list[dict[str, object]]] = {}
+            reload: set[TableId] = set()
+            for place in range(first, last):
+                for table, op, key, value in self.transactions[place]:
+                    if table in tables:
+                        seq = number * STRIDE + 2
+                        grouped.setdefault(table, []).append(row(op, seq, str(place), key, value))
+                        number += 1
+                        reload |= {table} if (place, table) in self.reload_at else set()
+            for table, rows in grouped.items():
+                assert table in known
+                yield ChangeBatch(schema_of(table), arrow(table, rows), "changes", table in reload)
+            yield Position(str(last))
+        if start == end:
+            yield Position(str(end))
+
+    def confirm(self, position: Position) -> None:
+        assert int(position.token) >= self.confirmed
+        self.confirmed = int(position.token)
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptCut:
+    def __init__(self, source: ScriptSource, upto: int) -> None:
+        self._source = source
+        self._upto = upto
+
+    @property
+    def position(self) -> Position:
+        return Position(str(self._upto))
+
+    def read(self, table: TableId) -> Iterator[ChangeBatch]:
+        now = sorted(self._source.rows(table, self._upto).items())
+        rows = [row("r", n * STRIDE + 2, str(self._upto), k, v) for n, (k, v) in enumerate(now)]
+        half = len(rows) // 2
+        if half:
+            yield ChangeBatch(schema_of(table), arrow(table, rows[:half]), "snapshot")
+        yield ChangeBatch(schema_of(table), arrow(table, rows[half:]), "snapshot_end")
+
+    def digest(self, schema: TableSchema, where: str = "") -> Digest:
+        raise NotImplementedError
+
+
+def row(op: str, seq: int, position: str, key: int, value: int | None) -> dict[str, object]:
+    values = {"id": key, "v": value, "_hw_op": op, "_hw_seq": seq, "_hw_pos": position, "_hw_at": AT}
+    return {**values, "_hw_tx": None, "_hw_unset": ["v"] if op == "d" else None, "_hw_text": None}
+
+
+def arrow(table: TableId, rows: list[dict[str, object]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=pa.schema([*schema_of(table).arrow(), *META]))

@@ -1,0 +1,220 @@
+"""Capture against a scripted source: the log is in order, whole, and the same after any failure."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capture.script import Change, ScriptSource
+from headwater.capture import Capture
+from headwater.errors import Conflict, SourceError
+from headwater.model import TableId
+from headwater.raw import RawLog
+from headwater.storage import Storage
+
+A, B, C = TableId("s", "a"), TableId("s", "b"), TableId("s", "c")
+
+
+class Stopped(Exception):
+    """The process is gone."""
+
+
+def open_log(folder: Path) -> RawLog:
+    return RawLog(Storage.open(str(folder / "store"), cache=folder / "cache"))
+
+
+def logged(log: RawLog) -> list[dict[str, Any]]:
+    """Every row an entry names, as the log orders them, with its table and epoch."""
+    rows = []
+    for entry in log.entries():
+        for ref in entry.batches:
+            if ref.rows:
+                for values in pq.read_table(log.fetch(ref)).to_pylist():
+                    rows.append({**values, "table": ref.table, "epoch": ref.epoch})
+    return sorted(rows, key=lambda r: int(r["_hw_seq"]))
+
+
+def replay(log: RawLog, table: TableId) -> dict[int, int | None]:
+    """The table as its newest epoch of the log gives it."""
+    epoch = log.tables()[table].epoch
+    now: dict[int, int | None] = {}
+    for values in logged(log):
+        if values["table"] == table and values["epoch"] == epoch:
+            now.pop(values["id"], None)
+            if values["_hw_op"] != "d":
+                now[values["id"]] = values["v"]
+    return now
+
+
+def run(source: ScriptSource, log: RawLog, tables: list[TableId], reload: tuple[TableId, ...] = ()) -> Capture:
+    capture = Capture(source, log, tables)
+    capture.start(reload)
+    capture.drain()
+    return capture
+
+
+def test_full_then_delta(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 10), (B, "c", 1, 100))
+    run(source, log, [A, B])
+    source.commit((A, "u", 1, 11), (B, "d", 1, None), (A, "c", 2, 20))
+    run(source, log, [A, B])
+    assert replay(log, A) == {1: 11, 2: 20}
+    assert replay(log, B) == {}
+    seqs = [r["_hw_seq"] for r in logged(log)]
+    assert seqs == sorted(set(seqs))
+    assert [r["_hw_op"] for r in logged(log)] == ["r", "r", "u", "d", "c"]
+
+
+def test_what_commits_while_a_table_is_read_is_logged_once_and_after_it(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 10))
+    run(source, log, [A])
+    source.commit((A, "u", 1, 11), (B, "c", 5, 50))
+    source.during_cut = [[(B, "u", 5, 51), (A, "u", 1, 12)]]
+    run(source, log, [A, B])
+    assert replay(log, A) == {1: 12}
+    assert replay(log, B) == {5: 51}
+    assert [(r["table"].name, r["_hw_op"], r["v"]) for r in logged(log)] == [
+        ("a", "r", 10), ("a", "u", 11), ("b", "r", 50), ("b", "u", 51), ("a", "u", 12),
+    ]  # fmt: skip
+
+
+def test_a_table_let_go_and_taken_again_is_read_again(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1), (B, "c", 1, 1))
+    run(source, log, [A, B])
+    run(source, log, [B])
+    source.commit((A, "u", 1, 2))
+    run(source, log, [B])
+    run(source, log, [A, B])
+    assert replay(log, A) == {1: 2}
+    assert log.tables()[A].epoch == 2
+    assert log.tables()[B].epoch == 1
+
+
+def test_a_resync_goes_through_the_old_epoch_first(tmp_path: Path) -> None:
+    source, log = ScriptSource([A]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1))
+    run(source, log, [A])
+    source.commit((A, "u", 1, 2))
+    run(source, log, [A], (A,))
+    assert [(r["epoch"], r["_hw_op"], r["v"]) for r in logged(log)] == [(1, "r", 1), (1, "u", 2), (2, "r", 2)]
+
+
+def test_unlogged_changes_are_read_again_in_the_same_run(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1), (B, "c", 1, 1))
+    run(source, log, [A, B])
+    source.commit((A, "u", 1, 2))
+    source.reload_at = {(1, A)}
+    run(source, log, [A, B])
+    state = log.tables()
+    assert (state[A].epoch, state[A].complete, state[A].reload) == (2, True, False)
+    assert state[B].epoch == 1
+
+
+def test_silence_while_the_source_is_ahead_is_a_failure(tmp_path: Path) -> None:
+    source, log = ScriptSource([A]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1))
+    capture = run(source, log, [A])
+    source.commit((A, "u", 1, 2))
+    source.silent = True
+    with pytest.raises(SourceError, match="100 bytes ahead"):
+        capture.drain()
+
+
+def test_a_lost_lease_stops_before_the_next_entry(tmp_path: Path) -> None:
+    source, log = ScriptSource([A]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1))
+
+    def lost() -> None:
+        raise Conflict("another runner")
+
+    with pytest.raises(Conflict):
+        Capture(source, log, [A], guard=lost).start()
+    assert log.last() is None
+    assert source.confirmed == 0
+
+
+def test_an_idle_pipeline_moves_its_position_only_when_a_segment_of_log_hangs_on_it(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1))
+    run(source, log, [A])
+    source.commit((B, "c", 1, 1))
+    run(source, log, [A])
+    assert source.confirmed == 1
+    source.transactions += [[(B, "u", 1, n)] for n in range(200_000)]
+    source.window = 100_000
+    run(source, log, [A])
+    assert source.confirmed == 200_002
+
+
+ops = st.tuples(st.sampled_from([A, B, C]), st.sampled_from("cud"), st.integers(0, 3), st.integers(0, 9))
+steps = st.lists(
+    st.tuples(
+        st.lists(st.lists(ops, min_size=1, max_size=4), max_size=4),  # transactions before the run
+        st.lists(st.lists(ops, min_size=1, max_size=2), max_size=2),  # while tables are read
+        st.sets(st.sampled_from([A, B, C]), min_size=1),  # chosen tables
+        st.sets(st.sampled_from([A, B, C])),  # read again
+        st.one_of(st.none(), st.integers(1, 9)),  # which durable write kills the run
+        st.booleans(),  # before or after it
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(steps)
+def test_any_story_with_any_stops_equals_the_source(tmp_path_factory: pytest.TempPathFactory, story: Any) -> None:
+    folder = tmp_path_factory.mktemp("story")
+    source = ScriptSource([A, B, C])
+    for before, during, chosen, reload, nth, after in [*story, ([], [], {A, B, C}, set(), None, False)]:
+        source.transactions += [_valid(changes) for changes in before]
+        source.during_cut = [_valid(changes) for changes in during]
+        log = open_log(folder)
+        if nth is not None:
+            _kill_at(log, nth, after)
+        try:
+            run(source, log, sorted(chosen), tuple(sorted(reload & chosen)))
+        except Stopped:
+            run(source, open_log(folder), sorted(chosen), tuple(sorted(reload & chosen)))
+        log = open_log(folder)
+        for table in chosen:
+            assert replay(log, table) == source.rows(table, len(source.transactions))
+        rows = logged(log)
+        assert len({r["_hw_seq"] for r in rows}) == len(rows)
+        changes = [(r["table"], r["epoch"], r["_hw_pos"], r["_hw_seq"]) for r in rows if r["_hw_op"] != "r"]
+        assert [int(c[2]) for c in changes] == sorted(int(c[2]) for c in changes)
+        for table in chosen:
+            newest = log.tables()[table].epoch
+            got = [(int(r["_hw_pos"]), r["id"], r["_hw_op"]) for r in rows
+                   if (r["table"], r["epoch"]) == (table, newest) and r["_hw_op"] != "r"]  # fmt: skip
+            first = got[0][0] if got else len(source.transactions)
+            assert got == [(n, key, op) for n, changes in enumerate(source.transactions) if n >= first
+                           for name, op, key, _ in changes if name == table]  # fmt: skip
+
+
+def _valid(changes: list[Change]) -> list[Change]:
+    return [(t, op, key, None if op == "d" else value) for t, op, key, value in changes]
+
+
+def _kill_at(log: RawLog, nth: int, after: bool) -> None:
+    left = [nth]
+    storage = log._storage
+    for name in ("create", "upload"):
+        real = getattr(storage, name)
+
+        def put(*args: Any, real: Any = real, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and not after:
+                raise Stopped
+            done = real(*args, **options)
+            if left[0] == 0:
+                raise Stopped
+            return done
+
+        setattr(storage, name, put)
