@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -227,9 +228,10 @@ class RawLog:
         fold_tables(self._tables, (entry,))
         self._folded = entry.seq
         if (entry.seq + 1) % CHECKPOINT_EVERY == 0:
-            self._storage.create(
-                checkpoint_path(entry.seq), write_checkpoint(entry.seq, self._tables), step="checkpoint"
-            )
+            # A reader may lack the right to write, and without the checkpoint nothing is lost but time.
+            with suppress(StorageError):
+                data = write_checkpoint(entry.seq, self._tables)
+                self._storage.create(checkpoint_path(entry.seq), data, step="checkpoint")
 
     def _resume_from_checkpoint(self, upto: int) -> None:
         """Start the fold from the newest checkpoint that can be read; without one, from the first entry."""

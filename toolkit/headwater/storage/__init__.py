@@ -59,7 +59,8 @@ class Storage(ABC):
                 f"no store of kind {scheme}://", hint="store: ./lake   or   store: s3://bucket/prefix"
             )
         if options:
-            raise ConfigError(f"a folder takes no store options, got: {', '.join(sorted(options))}")
+            names = ", ".join(sorted(options))
+            raise ConfigError(f"a folder takes no store options: {names}", hint="store: s3://bucket/prefix")
         if scheme == "file":
             host, slash, rest = rest.partition("/")
             if host not in ("", "localhost") or not slash:

@@ -228,14 +228,16 @@ class BucketStorage(Storage):
             yield bytes(piece)
 
     def _repeat(self, path: str, act: Callable[[], T]) -> T:
-        """Do something that may be done twice, until it is done or refused for good."""
+        """Do something that may be done twice, until it is done, refused for good, or has taken too long."""
+        deadline = time.monotonic() + 3 * self._options.timeout
         for attempt in range(1, _TRIES + 1):
             try:
                 return act()
             except (PermissionDeniedError, UnauthenticatedError, FileNotFoundError) as failed:
                 raise self._explain(path, failed) from None
             except (BaseError, OSError, _Undecided) as failed:
-                if attempt == _TRIES or _STATUS.search(str(failed)):
+                late = attempt == _TRIES or time.monotonic() > deadline
+                if late or _STATUS.search(str(failed)):
                     raise self._explain(path, failed) from None
             time.sleep(random.uniform(0.5, 1) * min(5.0, 0.1 * 4**attempt))
         raise AssertionError("the last try returns or raises")

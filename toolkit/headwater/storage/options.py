@@ -24,6 +24,7 @@ _TRUTH = {
     "off": False,
     "0": False,
 }
+_ENDPOINT = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
@@ -118,7 +119,7 @@ def read_options(given: Mapping[str, str]) -> BucketOptions:
 def _check_together(options: BucketOptions) -> None:
     if bool(options.access_key_id) != bool(options.secret_access_key):
         raise ConfigError("access_key_id and secret_access_key go together", hint="give both, or none")
-    if options.endpoint and not re.match(r"https?://[^/@]+", options.endpoint):
+    if options.endpoint and not _ENDPOINT.fullmatch(options.endpoint):
         raise ConfigError(
             "the endpoint is not a URL", hint="store_options: endpoint: https://minio.example.com"
         )
