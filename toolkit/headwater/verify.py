@@ -1,0 +1,326 @@
+"""Verify: source = lake = warehouse at one position, by digests computed in each engine; docs/verify.md."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from headwater.canonical import column_texts, held_types, literal, row_text, shown_text
+from headwater.errors import SourceError
+from headwater.keys import format_key
+from headwater.model import Digest, Position, TableId, TableSchema
+from headwater.sources import Cut
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Where = Literal["lake", "warehouse"]
+Kind = Literal["missing", "extra", "different"]
+
+#: Gives SQL that can stand after FROM, and the connection it holds on; None when there is no such table.
+Relation = Callable[[TableId], "tuple[str, DuckDBPyConnection] | None"]
+
+#: The most keys named for one table and target.
+LIMIT = 20
+
+# A comparison by key first finds which of this many slices of the keys differ, then looks into a few of them:
+# memory stays bounded whether one row differs or all do.
+_SLICES = 4096
+_SLICES_READ = 64
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDifference:
+    """One key that is not the same: missing in the target, extra there, or different in the named columns."""
+
+    where: Where
+    key: str  # as `headwater explain` takes it; for a table without a key the MD5 of the row
+    kind: Kind
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """One table compared. `warehouse` is None when the table has none."""
+
+    table: TableId
+    source: Digest
+    lake: Digest
+    warehouse: Digest | None
+    equal: bool
+    differing: tuple[KeyDifference, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Every table compared at one position of the source."""
+
+    position: Position
+    tables: tuple[TableCheck, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every table is equal in every target it has."""
+        return all(check.equal for check in self.tables)
+
+    def lines(self) -> list[str]:
+        """The report for a person, plain text; the last line is the verdict."""
+        lines = [line for check in self.tables for line in _describe(check)]
+        wrong = sum(not check.equal for check in self.tables)
+        total = len(self.tables)
+        verdict = f"{wrong} of {total} tables differ" if wrong else f"{total} tables equal"
+        return [*lines, f"verify: {verdict}"]
+
+    def to_json(self) -> dict[str, object]:
+        """The report as plain values for a JSON writer."""
+        doc = asdict(self)
+        for check in doc["tables"]:
+            check["table"] = f"{check['table']['namespace']}.{check['table']['name']}"
+        return {"equal": self.equal, "position": self.position.token, "tables": doc["tables"]}
+
+
+def digest_sql(schema: TableSchema, relation: str, held: Mapping[str, str] | None = None) -> str:
+    """DuckDB SQL that computes the digest of a relation's rows: one row of count and four sums.
+
+    `relation` is SQL that can stand after FROM. `held` maps its columns to DuckDB types where they are not
+    the schema's (the lake may hold wider ones); columns that are not in it count as NULL.
+    """
+    return f"SELECT {_SUMS} FROM ({_hashed(schema, relation, held)})"
+
+
+_SUMS = "count(*), " + ", ".join(
+    f"coalesce(sum(CAST('0x' || substr(h, {at}, 8) AS UBIGINT)), 0)" for at in (1, 9, 17, 25)
+)
+
+
+def _hashed(schema: TableSchema, relation: str, held: Mapping[str, str] | None) -> str:
+    """SQL of each row's MD5 as `h`."""
+    texts = list(column_texts(schema, held).values())
+    named = ", ".join(f"{text} AS t{n}" for n, text in enumerate(texts)) or "1"
+    row = row_text([f"t{n}" for n in range(len(texts))])
+    return f"SELECT md5({row}) AS h FROM (SELECT {named} FROM {relation})"
+
+
+def verify(
+    cut: Cut,
+    tables: Sequence[TableSchema],
+    lake: Relation,
+    warehouse: Relation | None = None,
+    *,
+    scratch: str | Path | None = None,
+) -> list[TableCheck]:
+    """Compare each table of the cut with the lake, and with the warehouse where it has the table.
+
+    Lake and warehouse must stand at the cut's position. Where a digest differs, the table is read once
+    through the cut into a temporary file under `scratch` (default: the system's) to name the keys.
+    """
+    return [_check(cut, schema, lake, warehouse, scratch) for schema in tables]
+
+
+def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -> Digest:
+    """The digest of a relation, whatever wider types it holds the columns in."""
+    held = _held(relation, connection)
+    rows, *words = connection.execute(digest_sql(schema, relation, held)).fetchall()[0]
+    return Digest(rows, (int(words[0]), int(words[1]), int(words[2]), int(words[3])))
+
+
+def _check(
+    cut: Cut, schema: TableSchema, lake: Relation, warehouse: Relation | None, scratch: str | Path | None
+) -> TableCheck:
+    started = time.monotonic()
+    targets: dict[Where, tuple[str, DuckDBPyConnection] | None] = {"lake": lake(schema.table)}
+    if warehouse is not None:
+        targets["warehouse"] = warehouse(schema.table)
+    source = cut.digest(schema)
+    found = {where: digest(schema, *target) for where, target in targets.items() if target}
+    # A table the lake does not have yet is an empty one; one the warehouse does not have is not compared.
+    found.setdefault("lake", Digest(0))
+    wrong = [where for where, its in found.items() if its != source]
+    differing: list[KeyDifference] = []
+    if wrong:
+        with _truth(cut, schema, scratch) as truth:
+            for where in wrong:
+                differing += _differences(schema, truth, where, targets[where])
+    seconds = time.monotonic() - started
+    return TableCheck(
+        schema.table, source, found["lake"], found.get("warehouse"), not wrong, tuple(differing), seconds
+    )
+
+
+def _held(relation: str, connection: DuckDBPyConnection) -> dict[str, str]:
+    """The DuckDB type of each column of a relation."""
+    described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    return {row[0]: row[1] for row in described}
+
+
+@contextmanager
+def _truth(cut: Cut, schema: TableSchema, scratch: str | Path | None) -> Iterator[str]:
+    """The source's rows as SQL to stand after FROM: one temporary Parquet file, written batch by batch."""
+    import pyarrow.parquet as pq
+
+    wanted = pa.schema([*schema.arrow(), ("_hw_text", pa.string())])
+    with tempfile.TemporaryDirectory(prefix="headwater-verify-", dir=scratch) as folder:
+        path = Path(folder) / "truth.parquet"
+        with pq.ParquetWriter(path, wanted, compression="zstd") as writer:
+            for batch in cut.read(schema.table):
+                missing = set(wanted.names) - set(batch.rows.column_names)
+                if missing:
+                    raise SourceError(
+                        f"{schema.table} lost the columns {', '.join(sorted(missing))} while it was compared",
+                        hint="headwater run   (and then headwater verify again)",
+                    )
+                writer.write_table(batch.rows.select(wanted.names).cast(wanted))
+        yield f"read_parquet({literal(str(path))})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two sets of rows under comparison: SQL in the target's connection, and its column types."""
+
+    schema: TableSchema
+    relation: str
+    held: Mapping[str, str]
+
+    def rows(self) -> str:
+        """SQL of each row's key text `k` and MD5 `h`; a table without a key has the MD5 as its key."""
+        return f"SELECT {self._key_and_row()} FROM ({self._texts()})"
+
+    def details(self) -> str:
+        """SQL of `k`, then the key's values for a person, then the MD5 of each column's text."""
+        shown = [f"{self._shown(name)} AS s{n}" for n, name in enumerate(self.schema.key)]
+        wanted = [f"s{n}" for n in range(len(shown))] + [
+            f"md5(t{n})" for n in range(len(self.schema.columns))
+        ]
+        return f"SELECT {self._key_and_row()}, {', '.join(wanted)} FROM ({self._texts(shown)})"
+
+    def _texts(self, more: Sequence[str] = ()) -> str:
+        named = [f"{text} AS t{n}" for n, text in enumerate(column_texts(self.schema, self.held).values())]
+        return f"SELECT {', '.join([*named, *more]) or '1'} FROM {self.relation}"
+
+    def _key_and_row(self) -> str:
+        place = {c.name: f"t{n}" for n, c in enumerate(self.schema.columns)}
+        row = f"md5({row_text(list(place.values()))})"
+        key = row_text([place[name] for name in self.schema.key]) if self.schema.key else row
+        return f"{key} AS k, {row} AS h"
+
+    def _shown(self, name: str) -> str:
+        if name not in self.held:
+            return "CAST(NULL AS VARCHAR)"
+        return shown_text(name, self.held[name], "_hw_text" in self.held)
+
+
+def _differences(
+    schema: TableSchema, truth: str, where: Where, target: tuple[str, DuckDBPyConnection] | None
+) -> list[KeyDifference]:
+    """Up to LIMIT keys whose rows are not the same."""
+    if target is None:
+        return []
+    relation, connection = target
+    ours = _Side(schema, truth, held_types(schema))
+    theirs = _Side(schema, relation, _held(relation, connection))
+    slices = _unequal_slices(ours, theirs, connection)
+    if not slices:
+        return []
+    part = f"WHERE hash(k) % {_SLICES} IN ({', '.join(map(str, slices))})"
+    found: list[tuple[str, Kind]] = connection.execute(
+        f"""
+        WITH both_sides AS (
+            SELECT k, h, 1 AS n FROM ({ours.rows()}) {part}
+            UNION ALL SELECT k, h, -1 FROM ({theirs.rows()}) {part}
+        ), unequal AS (SELECT k, h, sum(n) AS n FROM both_sides GROUP BY k, h HAVING sum(n) <> 0)
+        SELECT k, CASE WHEN min(n) > 0 THEN 'missing' WHEN max(n) < 0 THEN 'extra' ELSE 'different' END
+        FROM unequal GROUP BY k ORDER BY k LIMIT {LIMIT}
+        """
+    ).fetchall()
+    if not schema.key:
+        return [KeyDifference(where, f"row {key}", kind) for key, kind in found]
+    keys = [key for key, _ in found]
+    here, there = (_details(side, keys, connection) for side in (ours, theirs))
+    return [
+        KeyDifference(
+            where,
+            _name(schema, (here.get(key) or there[key])[0]),
+            kind,
+            _unequal_columns(schema, kind, *pair),
+        )
+        for key, kind in found
+        for pair in [(here.get(key, []), there.get(key, []))]
+    ]
+
+
+def _unequal_slices(ours: _Side, theirs: _Side, connection: DuckDBPyConnection) -> list[int]:
+    """The numbers of the first few slices of keys in which the two sides differ."""
+    each = "SELECT hash(k) % {n} AS slice, count(*) AS n, sum(hash(h)) AS s FROM ({rows}) GROUP BY ALL"
+    found = connection.execute(
+        f"""
+        SELECT slice FROM ({each.format(n=_SLICES, rows=ours.rows())}) AS ours
+        FULL JOIN ({each.format(n=_SLICES, rows=theirs.rows())}) AS theirs USING (slice)
+        WHERE ours.n IS DISTINCT FROM theirs.n OR ours.s IS DISTINCT FROM theirs.s
+        ORDER BY slice LIMIT {_SLICES_READ}
+        """
+    ).fetchall()
+    return [row[0] for row in found]
+
+
+_Row = tuple[str | None, ...]  # the key's values for a person, then the MD5 of each column's text
+
+
+def _details(side: _Side, keys: Sequence[str], connection: DuckDBPyConnection) -> dict[str, list[_Row]]:
+    """The rows of some keys, by key text."""
+    found: dict[str, list[_Row]] = {}
+    wanted = f"SELECT * EXCLUDE (h) FROM ({side.details()}) WHERE list_contains(?, k)"
+    for key, *row in connection.execute(wanted, [list(keys)]).fetchall():
+        found.setdefault(key, []).append(tuple(row))
+    return found
+
+
+def _name(schema: TableSchema, row: _Row) -> str:
+    return format_key({name: row[n] or "" for n, name in enumerate(schema.key)})
+
+
+def _unequal_columns(
+    schema: TableSchema, kind: Kind, ours: list[_Row], theirs: list[_Row]
+) -> tuple[str, ...]:
+    """The columns that differ between the rows of one key; none when a row is just absent or there twice."""
+    if kind != "different":
+        return ()
+    first = len(schema.key)
+    return tuple(
+        column.name
+        for n, column in enumerate(schema.columns)
+        if Counter(row[first + n] for row in ours) != Counter(row[first + n] for row in theirs)
+    )
+
+
+def _describe(check: TableCheck) -> list[str]:
+    """The lines of one table."""
+    rows = f"{check.source.rows} rows" if check.equal else _counts(check)
+    lines = [f"{check.table}  {'equal' if check.equal else 'DIFFERS'}  {rows}  {check.seconds:.1f} s"]
+    for found in check.differing:
+        columns = f" in {', '.join(found.columns)}" if found.columns else ""
+        lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")
+    if not check.equal and not check.differing:
+        lines.append(f"  {_UNNAMED}")
+    for where in ("lake", "warehouse"):
+        if sum(found.where == where for found in check.differing) == LIMIT:
+            lines.append(f"  {where}: only the first {LIMIT} keys are named")
+    return lines
+
+
+_UNNAMED = (
+    "no row to name: the lake has no such table yet (headwater run), or the source hashes as it does not read"
+)
+
+
+def _counts(check: TableCheck) -> str:
+    sides = {"source": check.source, "lake": check.lake, "warehouse": check.warehouse}
+    return ", ".join(f"{name} {its.rows} rows" for name, its in sides.items() if its)
