@@ -1,4 +1,4 @@
-"""What every StateStore must do: subclass, give `fresh` (a new, empty store each time) and `again` (reopen)."""
+"""What every StateStore must do: subclass, give the fixtures `store` (new, empty) and `again` (reopened)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ class StateContract:
 
     def test_run_records_come_back_newest_first(self, store: StateStore) -> None:
         counts = {"public.orders": TableCount(7, 1, 2, 3, 4)}
-        full = record(3, tables=counts, from_position="0/1", behind_bytes=0, warnings=("old",), error="e", hint="h")
+        full = record(
+            3, tables=counts, from_position="0/1", behind_bytes=0, warnings=("old",), error="e", hint="h"
+        )
         for one in (record(1), record(2), full):
             append_run(store, one)
         assert last_runs(store, "shop", 2) == [full, record(2)]

@@ -120,7 +120,7 @@ class SqliteState:
         """Do it; after damage move the file aside and do it once more."""
         try:
             return work()
-        except OSError as failed:
+        except (OSError, ValueError) as failed:
             raise self._refusal(failed) from None
         except sqlite3.DatabaseError as failed:
             if not _is_damage(failed):
