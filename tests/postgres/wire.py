@@ -1,4 +1,4 @@
-"""A server's half of pgoutput (protocol 1, text) and COPY, small enough to be believed: bytes from Python values."""
+"""A server's half of pgoutput (protocol 1, text) and COPY, small enough to be believed."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _infinite(data: Bytes, starts: Ints, lengths: Ints) -> Mask:
 
 
 def dates(cells: Cells) -> Parsed:
-    """Days since 1970-01-01, for years 4713 BC to 5874897; infinities are odd."""
+    """Days since 1970-01-01, for years 4714 BC to 5874897; infinities are odd."""
     data, starts, lengths = cells.data, cells.starts, cells.lengths
     odd = _infinite(data, starts, lengths)
     bc = _ends_bc(data, starts + lengths)

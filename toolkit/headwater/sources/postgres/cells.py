@@ -70,13 +70,14 @@ def settled(cells: Cells) -> Cells:
         used = starts[valid]
         starts = np.where(valid, starts, used[0] if len(used) else 0)
         lengths = np.where(valid, lengths, 0)
-    if len(starts):
-        front, back = int(starts.min()), int((starts + lengths).max())
-        if front < 0 or back > len(data) or int(lengths.min()) < 0:
-            raise ValueError("cells outside their buffer")
-        if front < PAD or back > len(data) - PAD:
-            data = pack((data.tobytes(),))
-            starts = starts + PAD
+    if len(starts) == 0:
+        return Cells(pack(()), starts, lengths, cells.state)
+    front, back = int(starts.min()), int((starts + lengths).max())
+    if front < 0 or back > len(data) or int(lengths.min()) < 0:
+        raise ValueError("cells outside their buffer")
+    if front < PAD or back > len(data) - PAD:
+        data = pack((data.tobytes(),))
+        starts = starts + PAD
     if len(data) > _LIMIT:
         raise ValueError("one call converts buffers of at most 2 GiB")
     return Cells(data, starts, lengths, cells.state)
@@ -92,8 +93,8 @@ def gather(cells: Cells) -> pa.Array:
         return pa.nulls(len(valid), pa.binary())
     index = None
     if (starts[1:] < starts[:-1] + lengths[:-1]).any():
-        starts, first, index = np.unique(starts, return_index=True, return_inverse=True)
-        lengths = lengths[first]
+        places, index = np.unique(starts << 31 | lengths, return_inverse=True)
+        starts, lengths = places >> 31, places & _LIMIT
     # The buffer read as one long array of cell, gap, cell, gap ...: `take` copies every second element.
     bounds = np.empty(2 * len(starts), np.int32)
     bounds[0::2] = starts

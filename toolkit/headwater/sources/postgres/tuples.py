@@ -101,9 +101,8 @@ class _Walk:
         return states, starts, lengths
 
 
-def read_messages(oid: int, columns: int, payloads: Sequence[bytes], ordinals: Ints) -> Messages:
+def read_messages(oid: int, columns: int, payloads: Sequence[bytes], sizes: Ints, ordinals: Ints) -> Messages:
     """Frame the messages and find all their cells. Raises DecodeError for anything out of order."""
-    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
     data = pack(payloads)
     begins = np.cumsum(sizes) - sizes + PAD
     head = _Walk(data, begins, begins + sizes, ordinals)

@@ -2,7 +2,7 @@
 
 One converter serves log and snapshot, since both arrive as text under the same session settings (`SETTINGS`).
 Whatever the Arrow type cannot hold is *odd*: NULL in the typed column, its text kept beside it by the caller.
-`python -m headwater.sources.postgres.values` prints docs/types.md.
+docs/types.md is this module as a page, made by `typepage`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ SETTINGS = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "client_encoding": "UTF8",
+    "search_path": "pg_catalog",  # regclass and its like print a schema unless it is on the path
 }
 
 _DECIMAL_DIGITS = 38
@@ -207,6 +208,14 @@ def _decimals(cells: Cells, kind: pa.DataType) -> Converted:
     odd = _named(cells, (b"NaN", b"Infinity", b"-Infinity"))
     if odd.any():
         cells = _without(cells, odd)
+    # PostgreSQL prints exactly s decimals. Held to that, for Arrow wraps around silently beyond 38 digits.
+    negative = cells.data[cells.starts] == ord("-")
+    whole = cells.lengths - negative - (kind.scale + 1 if kind.scale else 0)
+    _check((whole < 1) | (whole > max(kind.precision - kind.scale, 1)), cells)
+    if kind.scale:
+        _check(cells.data[cells.starts + cells.lengths - kind.scale - 1] != ord("."), cells)
+    if kind.precision == kind.scale:
+        _check(cells.data[cells.starts + negative] != ord("0"), cells)
     raw = gather(cells)
     _only(raw, _PLAIN, cells)
     return _cast(raw, kind), odd
