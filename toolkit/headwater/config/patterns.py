@@ -126,10 +126,13 @@ def _near(pattern: Pattern, tables: Sequence[TableId]) -> str:
     if not tables:
         return "the role sees no table at all: grant it USAGE on the schema and SELECT on the tables"
     target = f"{pattern.namespace.text}.{pattern.name.text}"
-    spelt = {str(t).lower(): t for t in tables}
-    near = difflib.get_close_matches(target.lower(), spelt, n=3, cutoff=0.6)
+    spelt: dict[str, list[TableId]] = {}
+    for table in tables:
+        spelt.setdefault(str(table).lower(), []).append(table)
+    near = difflib.get_close_matches(target.lower(), spelt, n=3, cutoff=0.7)
     if near:
-        return "did you mean " + " or ".join(quote_table(spelt[n]) for n in near) + "?"
+        found = [table for name in near for table in spelt[name]][:3]
+        return "did you mean " + " or ".join(map(quote_table, found)) + "?"
     schemas = sorted({t.namespace for t in tables})
     return (
         "schemas with tables: "

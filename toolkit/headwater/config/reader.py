@@ -19,6 +19,7 @@ Plain = str | int | bool | datetime | None | Sequence["Plain"] | Mapping[str, "P
 _LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIZE_LIMIT = 4 * 1024 * 1024
 _DEPTH_LIMIT = 20
+_QUOTING = 'put values that hold : or # or begin with * & ! % @ into "quotes", and indent with spaces'
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     "text": "text", "path": "a path", "number": "a whole number", "flag": "true or false",
@@ -79,7 +80,7 @@ def _compose(text: str, file: File) -> yaml.Node | None:
     except yaml.MarkedYAMLError as failed:
         line = next((m.line + 1 for m in (failed.problem_mark, failed.context_mark) if m), 1)
         # `problem` alone: the snippet PyYAML would print may hold a password.
-        raise file.refuse(line, f"not YAML: {failed.problem or failed.context}") from None
+        raise file.refuse(line, f"not YAML: {failed.problem or failed.context}", _QUOTING) from None
     except (yaml.YAMLError, ValueError):
         raise file.refuse(1, "not YAML: it holds characters that text files do not hold") from None
 
@@ -163,7 +164,13 @@ def _scalar(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> Pla
 def _text(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> str:
     text = str(node.value)
     if holds_password(text):
-        hint = "take it out of the URL and add: password: env:HEADWATER_SOURCE_PASSWORD"
+        source = place.startswith("source")
+        hint = (
+            "password: env:HEADWATER_SOURCE_PASSWORD"
+            if source
+            else "secret_access_key: env:AWS_SECRET_ACCESS_KEY"
+        )
+        hint = f"take it out of the URL and add: {hint}"
         raise file.refuse(_line(node), f"`{place}` has a password written into it", hint=hint)
     if not text.strip() or "\x00" in text:
         raise file.refuse(
