@@ -1,0 +1,6 @@
+-- What the batch did to the mirror.
+SELECT count(*),
+    count(*) FILTER (_hw_live AND NOT _hw_known),
+    count(*) FILTER (_hw_live AND _hw_known),
+    count(*) FILTER (NOT _hw_live AND _hw_known AND _hw_seq_to IS NULL)
+FROM _hw_versions

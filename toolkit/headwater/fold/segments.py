@@ -1,0 +1,93 @@
+"""Segments: the unread batches of one table, cut into the pieces that are folded and committed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from headwater.errors import Corrupt
+from headwater.model import BatchRef
+
+#: A fold of changes takes no more rows than this, unless one entry alone has more.
+SEGMENT_ROWS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch and the entry that names it."""
+
+    entry: int
+    next_row: int  # the entry's
+    ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Whole entries of one table: either one complete snapshot, or changes."""
+
+    batches: tuple[Batch, ...]
+
+    @property
+    def snapshot(self) -> bool:
+        """Whether it is a whole snapshot."""
+        return self.batches[0].ref.phase != "changes"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the table has after it."""
+        return self.batches[-1].ref.epoch
+
+    @property
+    def last(self) -> int:
+        """Its last entry."""
+        return self.batches[-1].entry
+
+    @property
+    def rows(self) -> int:
+        """Raw rows in it."""
+        return sum(b.ref.rows for b in self.batches)
+
+
+def cut_segments(batches: Sequence[Batch], *, started: bool) -> list[Segment]:
+    """Cut the unread batches of a table whose newest epoch is complete.
+
+    Snapshots that never ended are void: a load that died is read again in a new epoch. A table that the lake
+    does not have yet (not `started`) begins with its first whole snapshot; changes before that are part of it.
+    """
+    ended = {b.ref.epoch for b in batches if b.ref.phase == "snapshot_end"}
+    valid = [b for b in batches if b.ref.phase == "changes" or b.ref.epoch in ended]
+    segments = list(_cut(valid))
+    if not started:
+        first = next((n for n, s in enumerate(segments) if s.snapshot), len(segments))
+        segments = segments[first:]
+    return segments
+
+
+def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
+    pending: list[Batch] = []
+    for entry, group in groupby(batches, key=lambda b: b.entry):
+        step = list(group)
+        kinds = {(b.ref.phase != "changes", b.ref.epoch) for b in step if b.ref.phase != "changes"}
+        kinds |= {(False, 0) for b in step if b.ref.phase == "changes"}
+        if len(kinds) > 1:
+            raise Corrupt(
+                f"raw log entry {entry}: holds both snapshot and changes of {step[0].ref.table}",
+                hint="headwater run --full",
+            )
+        if pending and _apart(pending, step):
+            yield Segment(tuple(pending))
+            pending = []
+        pending += step
+    if pending:
+        yield Segment(tuple(pending))
+
+
+def _apart(pending: Sequence[Batch], step: Sequence[Batch]) -> bool:
+    """Whether the next entry starts a new segment."""
+    last, first = pending[-1].ref, step[0].ref
+    whole = last.phase == "snapshot_end"
+    reading, read_on = last.phase != "changes", first.phase != "changes"
+    if whole or reading or read_on:
+        return whole or not (reading and read_on and last.epoch == first.epoch)
+    return sum(b.ref.rows for b in (*pending, *step)) > SEGMENT_ROWS

@@ -1,0 +1,226 @@
+"""The fold's statements: `.sql` templates filled in for the shape of one table. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from string import Template
+
+import pyarrow as pa
+
+from headwater.canonical import duckdb_type, literal, quote
+from headwater.fold.columns import cast_from, image, key_parts, odd_text
+from headwater.model import TableSchema
+
+_RAW_META = {
+    "_hw_op": "VARCHAR",
+    "_hw_seq": "BIGINT",
+    "_hw_pos": "VARCHAR",
+    "_hw_at": "TIMESTAMPTZ",
+    "_hw_tx": "VARCHAR",
+    "_hw_unset": "VARCHAR[]",
+    "_hw_text": "VARCHAR",
+    "_hw_entry": "BIGINT",
+}
+
+
+def text(name: str) -> str:
+    """The template `name`.sql of this room."""
+    return files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+def sql(name: str, **parts: str) -> str:
+    """A template with its parts in place."""
+    return Template(text(name)).substitute(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Where the rows that a new epoch lacks are deleted; `_hw_cut` holds the rest, see cut.sql."""
+
+    seq: int
+    entry: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One table as the fold sees it: the lake's columns, and which of them the source still has."""
+
+    schema: TableSchema
+    present: frozenset[str]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The columns, quoted."""
+        return [quote(c.name) for c in self.schema.columns]
+
+    @cached_property
+    def identity(self) -> list[str]:
+        """SQL of what tells rows apart: the key, or the whole image of a row without one."""
+        return key_parts(self.schema) if self.schema.key else [image(self.schema, self.present)]
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """The names that `identity` gets as columns."""
+        return [f"_hw_k{n}" for n in range(len(self.identity))]
+
+    @property
+    def named_parts(self) -> str:
+        """`identity` under its names."""
+        return ", ".join(f"{e} AS {n}" for e, n in zip(self.identity, self.parts, strict=True))
+
+    def nothing(self) -> str:
+        """A query of no rows, with the columns of raw rows."""
+        cells = [f"CAST(NULL AS {duckdb_type(c.type)}) AS {quote(c.name)}" for c in self.schema.columns]
+        meta = [f"CAST(NULL AS {kind}) AS {name}" for name, kind in _RAW_META.items()]
+        return f"SELECT {', '.join([*cells, *meta])} WHERE FALSE"
+
+    def cells(self, schema: TableSchema) -> str:
+        """The lake's columns out of rows of an older lake schema."""
+        return ", ".join(cast_from(schema, self.schema))
+
+    def same_key(self, one: str, other: str) -> str:
+        """The join condition that two aliases speak of the same row."""
+        return " AND ".join(f"{one}.{p} IS NOT DISTINCT FROM {other}.{p}" for p in self.parts)
+
+    def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int]) -> str:
+        """The rows of raw files of one schema version, in the lake's columns."""
+        return sql(
+            "raw",
+            columns=self.cells(schema),
+            text=f"CASE WHEN _hw_text IS NOT NULL THEN {self._json()} END",
+            paths=", ".join(map(literal, paths)),
+            entries=", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)),
+        )
+
+    def changes(self, *, unset: Collection[str], truncates: bool, moved: bool, odd: bool) -> str:
+        """Versions of change rows under a key.
+
+        unset      columns that some row does not carry
+        truncates  there is one among the rows
+        moved      a change of key left cells out
+        odd        some row has `_hw_text`
+        """
+        unset = [c.name for c in self.schema.columns if truncates or c.name in unset]
+        emptied = (
+            self._with_columns("emptied", nulls=self._nulls(), names=self._literals()) if truncates else ""
+        )
+        ordered = "ordered"
+        filled, values = "nothing AS (SELECT 1)", {name: quote(name) for name in self._plain()}
+        if unset:
+            ordered, filled = "filled", self._filled(unset, moved=moved, odd=odd)
+            values |= {name: f"struct_extract({quote(name)}, 'v')" for name in unset}
+        return self._with_columns(
+            "changes",
+            emptied=emptied,
+            happened="happened" if truncates else "sent",
+            filled=filled,
+            settled=ordered,
+            values=", ".join(f"{value} AS {quote(name)}" for name, value in values.items()),
+            text=self._json(unset) if unset and odd else "_hw_text",
+            lost=" OR ".join(f"{quote(name)} IS NULL" for name in unset) if unset else "FALSE",
+        )
+
+    def snapshot(self, gone: Gone) -> str:
+        """Versions of a new epoch against the whole mirror."""
+        present = [c for c in self.schema.columns if c.name in self.present]
+        differs = [f"n.{quote(c.name)} IS DISTINCT FROM b.{quote(c.name)}" for c in present]
+        # Zero and minus zero are one number to SQL, and two values to everyone who reads the bits.
+        floats = [c for c in present if pa.types.is_floating(c.type)]
+        differs += [f"signbit(n.{quote(c.name)}) IS DISTINCT FROM signbit(b.{quote(c.name)})" for c in floats]
+        return sql(
+            "snapshot",
+            new_columns=", ".join(f"n.{n}" for n in self.names),
+            base_columns=", ".join(f"b.{n}" for n in self.names),
+            new_parts=", ".join(f"n.{n}" for n in self.parts),
+            base_parts=", ".join(f"b.{n}" for n in self.parts),
+            same_key=self.same_key("n", "b"),
+            differs=" OR ".join([*differs, "n._hw_text IS DISTINCT FROM b._hw_text"]),
+            **_gone(gone),
+        )
+
+    def reload(self, gone: Gone) -> str:
+        """Versions of a new epoch that replaces whatever the mirror holds."""
+        return self._with_columns("reload", **_gone(gone))
+
+    def keyless_changes(self, *, odd: bool) -> list[str]:
+        """Versions of change rows without a key, in two steps, and the mirror rows they take."""
+        filled, texts = [], []
+        for name in self._plain():
+            there = f"list_contains(coalesce(c._hw_unset, []), {literal(name)})"
+            cell = quote(name)
+            filled.append(f"CASE WHEN {there} THEN d.{cell} ELSE c.{cell} END AS {cell}")
+            texts.append(f"CASE WHEN {there} THEN {_odd('d', name)} ELSE {_odd('c', name)} END")
+        events = self._with_columns(
+            "keyless_changes",
+            filled=", ".join(filled),
+            filled_text=_json_of(self._plain(), texts) if odd else "c._hw_text",
+            image=self.identity[0],
+        )
+        return [events, self._with_columns("keyless_versions"), sql("keyless_gone")]
+
+    def keyless_snapshot(self, gone: Gone) -> list[str]:
+        """Versions of a new epoch without a key, in two steps, and the mirror rows it takes."""
+        return [
+            self._with_columns("keyless_snapshot", image=self.identity[0]),
+            self._with_columns("keyless_difference", **_gone(gone)),
+            sql("keyless_surplus"),
+        ]
+
+    def _filled(self, unset: Sequence[str], *, moved: bool, odd: bool) -> str:
+        parts = ", ".join(self.parts)
+        fills = []
+        for name in unset:
+            cell = (
+                f"struct_pack(v := {quote(name)}, t := {odd_text(name) if odd else 'CAST(NULL AS VARCHAR)'})"
+            )
+            carried = f"NOT list_contains(coalesce(_hw_unset, []), {literal(name)})"
+            fills.append(
+                f"last_value(CASE WHEN {carried} THEN {cell} END IGNORE NULLS) OVER lineage AS {quote(name)}"
+            )
+        return sql(
+            "filled",
+            materialized="MATERIALIZED" if moved else "NOT MATERIALIZED",
+            parts=parts,
+            traced=sql("traced") if moved else "",
+            traced_rows="traced" if moved else "(SELECT *, _hw_life AS _hw_lineage FROM lives)",
+            unset=", ".join(map(quote, unset)),
+            fills=", ".join(fills),
+        )
+
+    def _with_columns(self, name: str, **parts: str) -> str:
+        return sql(name, **{"columns": ", ".join(self.names), "parts": ", ".join(self.parts), **parts})
+
+    def _plain(self) -> list[str]:
+        return [c.name for c in self.schema.columns]
+
+    def _literals(self) -> str:
+        return ", ".join(map(literal, self._plain()))
+
+    def _nulls(self) -> str:
+        return ", ".join(
+            f"CAST(NULL AS {duckdb_type(c.type)}) AS {quote(c.name)}" for c in self.schema.columns
+        )
+
+    def _json(self, filled: Collection[str] = ()) -> str:
+        """`_hw_text` in its one form: the odd cells in the lake's column order, NULL for none."""
+        texts = [f"struct_extract({quote(n)}, 't')" if n in filled else odd_text(n) for n in self._plain()]
+        return _json_of(self._plain(), texts)
+
+
+def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
+    cells = ", ".join(f"{{'k': {literal(n)}, 'v': {t}}}" for n, t in zip(names, texts, strict=True))
+    some = f"coalesce({', '.join(texts)}) IS NOT NULL"
+    pairs = f"list_filter([{cells}], lambda cell: cell.v IS NOT NULL)"
+    return f"CASE WHEN {some} THEN CAST(to_json(map_from_entries({pairs})) AS VARCHAR) END"
+
+
+def _odd(alias: str, name: str) -> str:
+    return odd_text(name).replace("_hw_text", f"{alias}._hw_text", 1)
+
+
+def _gone(gone: Gone) -> dict[str, str]:
+    cut = {name: f"(SELECT _hw_{name} FROM _hw_cut)" for name in ("pos", "at", "tx")}
+    return {"seq": str(gone.seq), "entry": str(gone.entry), **cut}

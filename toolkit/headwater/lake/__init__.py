@@ -1,0 +1,114 @@
+"""The lake: for each captured table a mirror, a history and the staged changes, each a table of an open format.
+
+To add a format, write a module with a class that satisfies `TableFormat`, register it in `wiring`, and subclass
+the contract suite in ``tests/contracts/lake.py``. `delta.py` is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pyarrow as pa
+
+from headwater.model import Mark, TableId, TableSchema
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Kind = Literal["mirror", "history", "changes"]
+
+#: In the order their commits follow each other. The mirror is last: where it stands, the others stand too.
+KINDS: tuple[Kind, ...] = ("changes", "history", "mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One lake table at its newest version.
+
+    files    one row a file: path (in the table's folder), size_bytes, num_records, and as far as they are known
+             null_count.<column>, min.<column>, max.<column>
+    layout   the columns in files, in order, with the Arrow types that readers see
+    notes    what the writer kept beside the mark
+    """
+
+    table: TableId
+    kind: Kind
+    version: int
+    mark: Mark
+    schema: TableSchema
+    layout: Mapping[str, pa.DataType]
+    files: pa.Table
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A finished local Parquet file that a commit is to take in; `stats` is what the format says of it."""
+
+    path: Path
+    rows: int
+    stats: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One atomic step of a lake table: files in, files out, and the mark that becomes true with it.
+
+    replace    the new files are the whole table, and its types may change
+    """
+
+    mark: Mark
+    schema: TableSchema
+    layout: Mapping[str, pa.DataType]
+    add: Sequence[NewFile] = ()
+    remove: Sequence[str] = ()
+    replace: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The staged changes of a table for the handoff: every version in full, in files of `schema`.
+
+    A column of a type the format lacks is stored as `stored_type` says: cast it to the schema's type.
+    """
+
+    files: list[Path]
+    schema: TableSchema
+    high_seq: int  # the highest `_hw_seq` in them, -1 for none
+    mark: Mark
+
+
+class TableFormat(Protocol):
+    """A table format with atomic, numbered versions. Errors are `StorageError`s, a lost race is a `Conflict`."""
+
+    def open(self, table: TableId, kind: Kind) -> Held | None:
+        """The newest version; None when nothing was ever committed. Reads the store, never a cache."""
+        ...
+
+    def write(
+        self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
+    ) -> list[NewFile]:
+        """Write the rows of a query into local files of bounded size, ordered by SQL expressions over them."""
+        ...
+
+    def commit(self, table: TableId, kind: Kind, held: Held | None, change: Change) -> Held:
+        """Make the next version after `held` (None: the first); all of it or nothing.
+
+        Raises Conflict when `held` is no longer the newest: nothing of the change is visible then.
+        """
+        ...
+
+    def scan(self, held: Held, paths: Sequence[str] | None = None, *, name_files: bool = False) -> str:
+        """SQL to stand after FROM: the rows of some files (default: all) in the types of `held.layout`.
+
+        With `name_files` there is a column `_hw_file`; `locate` says which path it stands for.
+        """
+        ...
+
+    def locate(self, held: Held, paths: Sequence[str]) -> Mapping[str, str]:
+        """What `_hw_file` says in a scan of these files -> the path that the format knows."""
+        ...

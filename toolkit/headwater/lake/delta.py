@@ -1,0 +1,342 @@
+"""The lake as Delta tables: `lake/<table>/<mirror|history|changes>`, one atomic commit for each step of each.
+
+DuckDB writes the Parquet files; a commit takes them in, lets others go and carries the Mark, all in one numbered
+JSON file that only one writer can create. docs/lake.md describes what a reader finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from headwater.canonical import duckdb_type, literal, quote
+from headwater.errors import Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
+from headwater.lake import Change, Held, Kind, NewFile, Staged
+from headwater.lake.stats import FileFacts, stats_json
+from headwater.lake.stored import from_stored, stored_type, to_stored
+from headwater.model import Mark, TableId, TableSchema
+from headwater.naming import table_path
+from headwater.storage import Storage
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+    from duckdb import DuckDBPyConnection
+
+#: Files grow to about this size, or this many row groups of 122,880 rows, whichever comes first.
+FILE_BYTES = 96_000_000
+FILE_GROUPS = 8
+
+_APP = "headwater"
+_MARK = "headwater.mark"
+_SCHEMA = "headwater.schema"
+_LAYOUT = "headwater.layout"
+_NOTES = "headwater.notes"
+#: Bounds of these are always kept: the fold finds the files of a row by them.
+_ALWAYS = ("_hw_seq", "_hw_seq_to", "_hw_at")
+
+
+class Lake:
+    """The lake tables of one store. Implements `TableFormat`."""
+
+    def __init__(self, storage: Storage, memory_limit: str = "1GB") -> None:
+        self._storage = storage
+        self._memory_limit = memory_limit
+
+    @contextmanager
+    def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
+        """A DuckDB connection of bounded memory, with its spill folder in scratch, that never goes to the network."""
+        import duckdb
+
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit or self._memory_limit,
+            "temp_directory": str(self._storage.scratch()),
+            "threads": "2",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        try:
+            with duckdb.connect(config=settings) as con:
+                con.execute("SET TimeZone = 'UTC'")
+                yield con
+        except duckdb.OutOfMemoryException as failed:
+            raise StorageError(
+                f"DuckDB needs more than memory_limit {settings['memory_limit']}: {_first_line(failed)}",
+                hint="raise memory_limit in headwater.yml",
+            ) from None
+        except duckdb.IOException as failed:
+            raise StorageError(
+                f"DuckDB cannot read or write a file: {_first_line(failed)}", hint="df -h"
+            ) from None
+
+    def open(self, table: TableId, kind: Kind) -> Held | None:
+        """The newest version; None when nothing was ever committed."""
+        delta = self._delta(table, kind)
+        return None if delta is None else _held(delta, table, kind)
+
+    def mark(self, table: TableId, kind: Kind = "mirror") -> Mark | None:
+        """How far of the raw log a table holds; None when it does not exist."""
+        delta = self._delta(table, kind)
+        return None if delta is None else _mark(_commit_info(delta, table, kind))
+
+    def version(self, table: TableId, kind: Kind = "mirror") -> int:
+        """The newest Delta version; -1 when the table does not exist."""
+        delta = self._delta(table, kind)
+        return -1 if delta is None else int(delta.version())
+
+    def schema(self, table: TableId, kind: Kind = "mirror") -> TableSchema | None:
+        """The table's columns as the lake holds them (dropped ones too, types as wide as ever seen), and its key."""
+        delta = self._delta(table, kind)
+        return None if delta is None else _schema(_commit_info(delta, table, kind))
+
+    def files(self, table: TableId, kind: Kind = "mirror") -> list[Path]:
+        """Local copies of every file of the newest version, in no order."""
+        held = self.open(table, kind)
+        return [] if held is None else self._local(held, _paths(held))
+
+    def relation(
+        self, con: DuckDBPyConnection, table: TableId, kind: Kind = "mirror", empty: TableSchema | None = None
+    ) -> str:
+        """SQL to stand after FROM in `con`, which a format may have to set up: the newest version of a table.
+
+        A table that never had a row has no files: then it is an empty relation of the columns of `empty`, and
+        a StorageError without. The history of a table without a key is its changes.
+        """
+        held = self.open(table, kind)
+        if held is not None and kind == "history" and not held.schema.key:
+            held = None
+        if held is None and kind == "history":
+            held = self._keyless_history(table)
+        if held is not None:
+            return self.scan(held)
+        if empty is None:
+            raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
+        return _nothing({c.name: c.type for c in empty.columns})
+
+    def staged(self, table: TableId) -> Staged:
+        """The staged changes, for the handoff."""
+        held = self.open(table, "changes")
+        if held is None:
+            raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
+        seqs = [] if "max._hw_seq" not in held.files.column_names else held.files["max._hw_seq"].to_pylist()
+        return Staged(self._local(held, _paths(held)), held.schema, max(seqs, default=-1), held.mark)
+
+    def write(
+        self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
+    ) -> list[NewFile]:
+        """Write the rows of a query into local files of bounded size, ordered by SQL expressions over them."""
+        folder = self._storage.scratch()
+        columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
+        ordered = f"ORDER BY {', '.join(order)}" if order else ""
+        written = con.execute(
+            f"""
+            COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
+                FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUPS_PER_FILE {FILE_GROUPS},
+                FILENAME_PATTERN 'part-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
+            )
+            """
+        ).fetchall()
+        stored = {name: stored_type(kind) for name, kind in layout.items()}
+        return [
+            NewFile(Path(row[0]), row[1], stats_json(FileFacts(row[1], row[4]), stored, _ALWAYS))
+            for row in written
+            if row[1]
+        ]
+
+    def commit(self, table: TableId, kind: Kind, held: Held | None, change: Change) -> Held:
+        """Make the next version after `held` (None: the first); all of it or nothing."""
+        from deltalake import Schema
+        from deltalake.exceptions import DeltaError
+        from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+        uri, options = self._storage.delta(_folder(table, kind))
+        fields = pa.schema([(name, stored_type(t)) for name, t in change.layout.items()])
+        now = int(time.time() * 1000)
+        adds = []
+        for number, file in enumerate(change.add):
+            name = _file_name(change.mark, number, file.path)
+            size = file.path.stat().st_size
+            self._storage.upload(file.path, f"{_folder(table, kind)}/{name}", step="lake")
+            adds.append(AddAction(name, size, {}, now, True, file.stats))
+        promise = _promise(change)
+        try:
+            if held is None:
+                create_table_with_add_actions(
+                    uri, Schema.from_arrow(fields), adds, mode="error", storage_options=options,
+                    configuration={"delta.enableExpiredLogCleanup": "false"}, commit_properties=promise,
+                )  # fmt: skip
+            else:
+                delta = self._at(table, kind, held.version)
+                if not change.replace:
+                    self._add_columns(delta, held, change)
+                removes = [RemoveAction(path, True, now) for path in change.remove]
+                delta.create_write_transaction(
+                    [*adds, *([] if change.replace else removes)],
+                    "overwrite" if change.replace else "append",
+                    Schema.from_arrow(fields),
+                    commit_properties=promise,
+                )
+        except DeltaError as failed:
+            raise _explain(failed, table, kind) from None
+        done = self.open(table, kind)
+        assert done is not None
+        return done
+
+    def scan(self, held: Held, paths: Sequence[str] | None = None, *, name_files: bool = False) -> str:
+        """SQL to stand after FROM: the rows of some files (default: all) in the types of `held.layout`."""
+        wanted = list(_paths(held) if paths is None else paths)
+        # The empty rows give every column, also to files that were written before it was added.
+        columns = {name: stored_type(kind) for name, kind in held.layout.items()}
+        if name_files:
+            columns["_hw_file"] = pa.string()
+        rows = _nothing(columns)
+        if wanted:
+            there = ", ".join(literal(str(path)) for path in self._local(held, wanted))
+            named = ", filename = '_hw_file'" if name_files else ""
+            rows = (
+                f"(SELECT * FROM read_parquet([{there}], union_by_name = true{named}) "
+                f"UNION ALL BY NAME SELECT * FROM {rows})"
+            )
+        shown = [from_stored(name, kind) for name, kind in held.layout.items()]
+        if name_files:
+            shown.append("_hw_file")
+        return f"(SELECT {', '.join(shown)} FROM {rows})"
+
+    def locate(self, held: Held, paths: Sequence[str]) -> Mapping[str, str]:
+        """What `_hw_file` says in a scan of these files -> the path that the format knows."""
+        return {str(there): path for there, path in zip(self._local(held, paths), paths, strict=True)}
+
+    def _keyless_history(self, table: TableId) -> Held | None:
+        changes = self.open(table, "changes")
+        return changes if changes is not None and not changes.schema.key else None
+
+    def _local(self, held: Held, paths: Sequence[str]) -> list[Path]:
+        sizes = dict(zip(_paths(held), held.files["size_bytes"].to_pylist(), strict=True))
+        folder = _folder(held.table, held.kind)
+        return [self._storage.fetch(f"{folder}/{path}", size=sizes[path]) for path in paths]
+
+    def _delta(self, table: TableId, kind: Kind) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        uri, options = self._storage.delta(_folder(table, kind))
+        local = self._storage.local
+        if local is not None and not (local / _folder(table, kind) / "_delta_log").is_dir():
+            return None
+        try:
+            return DeltaTable(uri, storage_options=options)
+        except TableNotFoundError:
+            return None
+        except DeltaError as failed:
+            raise _explain(failed, table, kind) from None
+
+    def _at(self, table: TableId, kind: Kind, version: int) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        uri, options = self._storage.delta(_folder(table, kind))
+        return DeltaTable(uri, version=version, storage_options=options)
+
+    def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> None:
+        """New columns come in a commit of their own, under the old mark: no row has them yet."""
+        from deltalake import Schema
+
+        added = pa.schema(
+            [(name, stored_type(t)) for name, t in change.layout.items() if name not in held.layout]
+        )
+        if len(added):
+            layout = {**held.layout, **{n: t for n, t in change.layout.items() if n not in held.layout}}
+            before = Change(held.mark, held.schema, layout, notes=held.notes)
+            delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=_promise(before))
+
+
+def _folder(table: TableId, kind: Kind) -> str:
+    return f"lake/{table_path(table)}/{kind}"
+
+
+def _paths(held: Held) -> list[str]:
+    paths: list[str] = held.files["path"].to_pylist()
+    return paths
+
+
+def _file_name(mark: Mark, number: int, file: Path) -> str:
+    """Unique to the content: a crash and a new run write it again, or another name, never other bytes."""
+    with file.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+    return f"{mark.seq:012d}-{number:04d}-{digest}.parquet"
+
+
+def _promise(change: Change) -> CommitProperties:
+    """What rides along in the commit. No retries: whoever comes second must look again."""
+    from deltalake import CommitProperties, Transaction
+
+    layout = {name: str(kind) for name, kind in change.layout.items()}
+    said = {
+        _MARK: json.dumps({"epoch": change.mark.epoch, "seq": change.mark.seq}),
+        _SCHEMA: json.dumps(json.loads(change.schema.to_json()), separators=(",", ":"), sort_keys=True),
+        _LAYOUT: json.dumps(layout, separators=(",", ":")),
+        _NOTES: json.dumps(dict(change.notes), separators=(",", ":"), sort_keys=True),
+    }
+    return CommitProperties(said, 0, [Transaction(_APP, change.mark.seq)])
+
+
+def _held(delta: DeltaTable, table: TableId, kind: Kind) -> Held:
+    from headwater.model import arrow_type
+
+    info = _commit_info(delta, table, kind)
+    layout = {name: arrow_type(text) for name, text in json.loads(info[_LAYOUT]).items()}
+    return Held(
+        table, kind, int(delta.version()), _mark(info), _schema(info), layout,
+        pa.table(delta.get_add_actions(flatten=True)), json.loads(info[_NOTES]),
+    )  # fmt: skip
+
+
+def _commit_info(delta: DeltaTable, table: TableId, kind: Kind) -> Mapping[str, str]:
+    """What the newest commit of ours says; other writers' maintenance commits are passed over."""
+    for info in delta.history(1):
+        if _MARK in info:
+            return dict(info)
+    for info in delta.history():
+        if _MARK in info:
+            return dict(info)
+    raise Corrupt(
+        f"{_folder(table, kind)}: no commit of headwater in its log",
+        hint="move the folder away, then: headwater replay",
+    )
+
+
+def _mark(info: Mapping[str, str]) -> Mark:
+    doc = json.loads(info[_MARK])
+    return Mark(int(doc["epoch"]), int(doc["seq"]))
+
+
+def _schema(info: Mapping[str, str]) -> TableSchema:
+    return TableSchema.from_json(info[_SCHEMA])
+
+
+def _nothing(columns: Mapping[str, pa.DataType]) -> str:
+    """No rows, of these columns."""
+    cells = ", ".join(f"CAST(NULL AS {duckdb_type(kind)}) AS {quote(name)}" for name, kind in columns.items())
+    return f"(SELECT {cells} WHERE FALSE)"
+
+
+def _explain(failed: Exception, table: TableId, kind: Kind) -> HeadwaterError:
+    from deltalake.exceptions import CommitFailedError, SchemaMismatchError
+
+    where = f"{_folder(table, kind)}: {_first_line(failed)}"
+    if isinstance(failed, CommitFailedError) or "already exists" in str(failed):
+        return Conflict(
+            f"{where} (another writer was first)", hint="headwater run   (see that only one runs)"
+        )
+    if isinstance(failed, SchemaMismatchError):
+        return SchemaConflict(where)
+    return StorageError(where)
+
+
+def _first_line(failed: Exception) -> str:
+    return str(failed).strip().splitlines()[0][:500] if str(failed).strip() else type(failed).__name__

@@ -1,0 +1,45 @@
+"""The columns of the three lake tables of a captured table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from headwater.config import HistoryNames
+from headwater.errors import ConfigError
+from headwater.model import META, TableSchema
+
+#: The meta columns that travel on into the lake; `_hw_unset` is settled by then.
+CARRIED = tuple(field.name for field in META if field.name != "_hw_unset")
+
+
+def plain_layout(schema: TableSchema) -> dict[str, pa.DataType]:
+    """Mirror and changes: the table's columns, then the meta columns."""
+    return {c.name: c.type for c in schema.columns} | {n: META.field(n).type for n in CARRIED}
+
+
+def history_layout(schema: TableSchema, names: HistoryNames) -> dict[str, pa.DataType]:
+    """History: the table's columns, the span of the version, the meta columns, and the `_hw_seq` that ended it."""
+    moment = pa.timestamp("us", "UTC")
+    spans = {names.valid_from: moment, names.valid_to: moment, names.current: pa.bool_()}
+    taken = {c.name.casefold() for c in schema.columns} & {name.casefold() for name in spans}
+    if taken:
+        raise ConfigError(
+            f"{schema.table} has a column {sorted(taken)[0]!r} of its own, which is also a name of its history",
+            hint="give the history other names: history: {valid_from: ..., valid_to: ..., current: ...}",
+        )
+    plain = plain_layout(schema)
+    own = {c.name: plain.pop(c.name) for c in schema.columns}
+    return own | spans | plain | {"_hw_seq_to": pa.int64()}
+
+
+def history_notes(names: HistoryNames) -> Mapping[str, str]:
+    """What a history table was made with: other names or another open end make it anew."""
+    end = names.open_end.isoformat() if names.open_end else ""
+    return {
+        "valid_from": names.valid_from,
+        "valid_to": names.valid_to,
+        "current": names.current,
+        "open_end": end,
+    }

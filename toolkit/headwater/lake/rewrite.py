@@ -1,0 +1,71 @@
+"""Writing a lake table anew where it must be: only the files that hold a touched key, and small ones with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from headwater.canonical import quote
+from headwater.lake import NewFile
+from headwater.lake.keys import Keys
+from headwater.lake.touched import Target, files_with
+
+#: Files below this many rows are merged into what is written anyway.
+SMALL_ROWS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Files to take in, and paths to let go."""
+
+    add: list[NewFile]
+    remove: list[str]
+
+
+def rewrite(
+    target: Target, paths: Sequence[str], drop: Keys, fresh: str, order: Sequence[str], *,
+    only: str = "TRUE", everything: bool = False,
+) -> Rewritten:  # fmt: skip
+    """Take the rows of `drop` out of the files `paths` and put the rows of the query `fresh` in.
+
+    only         SQL of which rows may be dropped
+    everything   write all of `paths`, because their types change
+    """
+    touched = list(paths)
+    if target.held is None:
+        return Rewritten(target.lake.write(target.con, fresh, target.layout, order), [])
+    if not everything:
+        touched = files_with(target, paths, drop)
+        touched += _small(target, set(paths) - set(touched), touched, fresh)
+    rows = fresh
+    if touched:
+        columns = ", ".join(f"o.{quote(name)}" for name in target.layout)
+        kept = (
+            f"SELECT {columns} FROM (SELECT *, {drop.named}, {only} AS _hw_droppable "
+            f"FROM (SELECT {target.cells} FROM {target.lake.scan(target.held, touched)})) AS o "
+            f"ANTI JOIN {drop.relation} AS k ON o._hw_droppable AND {drop.same('o', 'k')}"
+        )
+        rows = f"{kept} UNION ALL {fresh}"
+    return Rewritten(target.lake.write(target.con, rows, target.layout, order), touched)
+
+
+def _small(target: Target, untouched: Collection[str], touched: Sequence[str], fresh: str) -> list[str]:
+    """Small files worth merging: each no bigger than all that is written before it, so a row moves log(n) times."""
+    assert target.held is not None
+    sizes = dict(
+        zip(
+            target.held.files["path"].to_pylist(), target.held.files["num_records"].to_pylist(), strict=True
+        )
+    )  # fmt: skip
+    total = target.con.execute(f"SELECT count(*) FROM ({fresh})").fetchall()[0][0]
+    if not total:
+        return []
+    total += sum(sizes[path] or 0 for path in touched)
+    merged = []
+    for path in sorted(untouched, key=lambda p: (sizes[p] or 0, p)):
+        rows = sizes[path] or 0
+        if rows >= SMALL_ROWS or rows > 2 * total:
+            break
+        merged.append(path)
+        total += rows
+    return merged

@@ -1,0 +1,79 @@
+"""Which files of a lake table hold a key: first by the bounds in their statistics, then by reading the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from headwater.canonical import quote
+from headwater.lake import Held, TableFormat
+from headwater.lake.keys import Keys
+from headwater.lake.stored import stored_type
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# Of all keys, the lowest that is not below a file decides whether the file can hold one.
+_WITHIN_BOUNDS = """
+SELECT f.path
+FROM (SELECT path, {low} AS low, {high} AS high FROM _hw_files) AS f
+ASOF LEFT JOIN (SELECT DISTINCT _hw_k0 FROM {keys}) AS k ON f.low <= k._hw_k0
+WHERE f.low IS NULL OR f.high IS NULL OR k._hw_k0 <= f.high
+"""
+
+_HOLDING = """
+SELECT DISTINCT _hw_file
+FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows})) AS r
+SEMI JOIN {keys} AS k ON {same_key}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One lake table that rows go into."""
+
+    lake: TableFormat
+    con: DuckDBPyConnection
+    held: Held | None
+    cells: str  # the select list that brings its rows into `layout`
+    layout: Mapping[str, pa.DataType]
+
+
+def files_with(target: Target, paths: Sequence[str], keys: Keys) -> list[str]:
+    """Those of `paths` that hold a row of `keys`."""
+    lake, held = target.lake, target.held
+    near = _within_bounds(target.con, held, set(paths), keys) if held else []
+    if not held or not near:
+        return []
+    located = lake.locate(held, near)
+    rows = lake.scan(held, near, name_files=True)
+    same_key = keys.same("r", "k")
+    found = target.con.execute(
+        _HOLDING.format(
+            parts=keys.named, cells=target.cells, rows=rows, keys=keys.relation, same_key=same_key
+        )
+    ).fetchall()
+    return [located[row[0]] for row in found]
+
+
+def _within_bounds(con: DuckDBPyConnection, held: Held, paths: set[str], keys: Keys) -> list[str]:
+    column, names = keys.column, held.files.column_names
+    everything = [path for path in held.files["path"].to_pylist() if path in paths]
+    if f"min.{column}" not in names or f"max.{column}" not in names or column not in held.layout:
+        return everything
+    kind = held.layout[column]
+    odd = con.execute(f"SELECT count(*) FROM {keys.relation} WHERE _hw_k0 IS NULL").fetchall()[0][0]
+    if odd or stored_type(kind) != kind or kind != keys.kind:
+        return everything
+    low, high = f"min.{column}", f"max.{column}"
+    con.register("_hw_files", held.files.select(["path", low, high]))
+    try:
+        found = con.execute(
+            _WITHIN_BOUNDS.format(low=quote(low), high=quote(high), keys=keys.relation)
+        ).fetchall()
+    finally:
+        con.unregister("_hw_files")
+    return [row[0] for row in found if row[0] in paths]

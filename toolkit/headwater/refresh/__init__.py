@@ -1,0 +1,126 @@
+"""Refresh: raw log -> fold -> lake. For each table with unread batches: changes, then history, then mirror.
+
+Each of the three carries its own Mark and is one atomic commit. The mirror is last, so where it stands the others
+stand too; one that is ahead after a crash takes only the versions beyond its own mark. docs/lake.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwater.config import TableSpec
+from headwater.errors import HeadwaterError, SchemaConflict
+from headwater.fold import Batch, cut_segments
+from headwater.lake import KINDS, Held, Kind
+from headwater.lake.delta import Lake
+from headwater.model import Mark, TableId, TableSchema
+from headwater.raw import RawLog
+from headwater.refresh.step import Counts, Step
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["Refreshed", "refresh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh did to one table: raw rows read, net change of the mirror, versions made."""
+
+    mark: Mark
+    rows_in: int
+    inserted: int
+    updated: int
+    deleted: int
+    versions: int
+    schema: TableSchema
+
+
+def refresh(
+    log: RawLog, lake: Lake, specs: Mapping[TableId, TableSpec], *, after: int = -1, memory_limit: str
+) -> Mapping[TableId, Refreshed]:
+    """Fold every unread entry of the log into the lake; returns the tables that moved.
+
+    after   every table is known to be folded through this entry: only a shortcut, -1 looks at all of them
+
+    A table whose newest snapshot has not ended yet waits and is not in the result: `after` of the next call
+    must not pass it. One that fails does not stop the others; the first failure is raised when they are done.
+    """
+    done: dict[TableId, Refreshed] = {}
+    failures: list[HeadwaterError] = []
+    unread = _unread(log, lake, set(specs), after)
+    if not unread:
+        return done
+    with lake.connect(memory_limit) as con:
+        for table, batches in unread.items():
+            try:
+                moved = _fold(con, log, lake, specs[table], batches)
+            except HeadwaterError as failed:
+                failures.append(failed)
+                continue
+            if moved is not None:
+                done[table] = moved
+    if failures:
+        raise failures[0]
+    return done
+
+
+def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:
+    """The batches beyond `after` of each table that can be folded now."""
+    state = log.tables()
+    found = _collect(log, {t for t in wanted if t in state and state[t].complete}, after)
+    # The shortcut holds for the lake as it was: a table that is not there was empty then, or its folder is gone.
+    absent = {t for t in found if after >= 0 and lake.mark(t) is None}
+    if absent:
+        first = min(state[t].snapshot_entry if state[t].epoch == 1 else 0 for t in absent)
+        found |= _collect(log, absent, first - 1)
+    return found
+
+
+def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:
+    found: dict[TableId, list[Batch]] = defaultdict(list)
+    for entry in log.entries(after):
+        for ref in entry.batches:
+            if ref.table in wanted:
+                found[ref.table].append(Batch(entry.seq, entry.next_row, ref))
+    return dict(found)
+
+
+def _fold(
+    con: DuckDBPyConnection, log: RawLog, lake: Lake, spec: TableSpec, batches: Sequence[Batch]
+) -> Refreshed | None:
+    """Fold what one table has not read yet, piece by piece; None when there is nothing."""
+    if all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
+        return None  # it never had a row, and no lake table is made for it
+    held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
+    mirror = held["mirror"]
+    mark = mirror.mark.seq if mirror else -1
+    segments = cut_segments([b for b in batches if b.entry > mark], started=mirror is not None)
+    done: Refreshed | None = None
+    for place, segment in enumerate(segments):
+        if not segment.rows and (held["mirror"] is None or not segment.snapshot):
+            continue
+        step = Step(con, log, lake, spec, segment, held)
+        try:
+            done = _sum(done, step, step.run())
+        except SchemaConflict:
+            # Changes that cannot be folded no longer matter where the table was read again after them.
+            if segment.snapshot or not any(later.snapshot for later in segments[place:]):
+                raise
+    return done
+
+
+def _sum(done: Refreshed | None, step: Step, counts: Counts) -> Refreshed:
+    before = done or Refreshed(step.mark, 0, 0, 0, 0, 0, step.schema)
+    return Refreshed(
+        step.mark,
+        before.rows_in + step.segment.rows,
+        before.inserted + counts.inserted,
+        before.updated + counts.updated,
+        before.deleted + counts.deleted,
+        before.versions + counts.versions,
+        step.schema,
+    )
