@@ -222,18 +222,3 @@ class Digest:
 
     rows: int
     words: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """The staged changes of one table, at rest: what the handoff reads. Crosses lake -> handoff.
-
-    files     absolute paths of local Parquet files, all of them and no others; they may differ in columns and
-              types, `schema` says what they mean together
-    high_seq  the highest `_hw_seq` in the files; -1 when there is no row
-    """
-
-    table: TableId
-    schema: TableSchema
-    files: tuple[str, ...]
-    high_seq: int

@@ -1,0 +1,44 @@
+{#- Every change in the window as it is: tables without a key are kept as a log (strategy headwater_replace). -#}
+{% macro headwater_log(changes, columns) %}
+select
+    {{- headwater_typed(columns) }}
+    _hw_op,
+    _hw_seq,
+    _hw_at,
+    _hw_text
+from {{ changes }}
+where {{ headwater_window() }}
+{% endmacro %}
+
+
+{#-
+    The rows that are there now, of a table without a key: equal rows cannot be told apart, so each delete takes away
+    one of the rows that equal it in all columns.
+-#}
+{% macro headwater_remaining(log, columns) %}
+with counted as (
+
+    select
+        *,
+        row_number() over (
+            partition by {{ headwater_identity(columns) }}, _hw_op = 'd'
+            order by _hw_seq desc
+        ) as _hw_place,
+        sum(case when _hw_op = 'd' then 1 else 0 end) over (
+            partition by {{ headwater_identity(columns) }}
+        ) as _hw_deletes,
+        sum(case when _hw_op = 'd' then 0 else 1 end) over (
+            partition by {{ headwater_identity(columns) }}
+        ) as _hw_inserts
+    from {{ log }}
+
+)
+
+select
+    {{- headwater_typed(columns) }}
+    _hw_seq,
+    _hw_at,
+    _hw_text
+from counted
+where _hw_op <> 'd' and _hw_place <= _hw_inserts - _hw_deletes
+{% endmacro %}

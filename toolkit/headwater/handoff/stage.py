@@ -1,0 +1,210 @@
+"""Staging: puts staged changes where the dbt sources read them, before dbt runs.
+
+DuckDB reads Parquet in place, so a source is a view over exactly the files of the lake (never a pattern:
+files that no version names may lie beside them). A warehouse that cannot would load them into a table of that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headwater.canonical import duckdb_type, literal, quote
+from headwater.config import WarehouseConfig
+from headwater.errors import WarehouseError
+from headwater.handoff.tables import Staged, TableModel, open_end
+from headwater.handoff.warehouses import DUCKDB
+from headwater.model import META
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a table of a model must look like for changes to be merged into it.
+
+    types      lower-case column name -> SQL type; a column that is not there yet is added by dbt
+    needed     columns that cannot be added later: the rows before would lack them
+    not_null   exactly the columns that are never null; they hold the key
+    """
+
+    name: str
+    types: Mapping[str, str]
+    needed: frozenset[str]
+    not_null: frozenset[str]
+    open_column: str = ""
+    open_end: datetime | None = None
+
+
+def stage(warehouse: WarehouseConfig, tables: Sequence[tuple[TableModel, Staged]]) -> frozenset[str]:
+    """Point the sources at the staged files; returns the relations whose models must be built anew.
+
+    That is so where a column type, the key or a name of the history changed: merging would mix values.
+    Creates the warehouse file if there is none. All or nothing. Raises WarehouseError.
+    """
+    with _opened(warehouse.path) as con:
+        held = _sources(con, warehouse.staging_schema)
+        con.begin()
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(warehouse.staging_schema)}")
+        for table, staged in tables:
+            sign = _sign(staged)
+            if held.get(table.relation) != sign:
+                name = f"{quote(warehouse.staging_schema)}.{quote(table.relation)}"
+                con.execute(f"CREATE OR REPLACE VIEW {name} AS {_select(con, staged)}")
+                con.execute(f"COMMENT ON VIEW {name} IS {literal(sign)}")
+        con.commit()
+        return _misfits(con, [table for table, _ in tables])
+
+
+def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, tuple[str, str]]) -> Mapping[str, int]:
+    """The rows of each relation (name -> schema and name in the warehouse) that is there."""
+    with _opened(warehouse.path, read_only=True) as con:
+        there = {
+            (schema, name)
+            for schema, name in con.execute(
+                "SELECT schema_name, table_name FROM duckdb_tables() "
+                "UNION ALL SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal"
+            ).fetchall()
+        }
+        counts = [
+            f"SELECT {literal(name)}, count(*) FROM {quote(place[0])}.{quote(place[1])}"
+            for name, place in relations.items()
+            if place in there
+        ]
+        return dict(con.execute(" UNION ALL ".join(counts)).fetchall()) if counts else {}
+
+
+@contextmanager
+def _opened(path: str, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+    import duckdb
+
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        con = duckdb.connect(path, read_only=read_only)
+    except (OSError, duckdb.Error) as failed:
+        reason = str(failed).split("\n", 1)[0]
+        busy = "lock" in reason or "different configuration" in reason
+        hint = f"close the other program that has {path} open" if busy else f"ls -l {path}"
+        raise WarehouseError(f"the warehouse {path} cannot be opened: {reason}", hint=hint) from None
+    try:
+        yield con
+    except duckdb.Error as failed:
+        reason = str(failed).split("\n", 1)[0]
+        raise WarehouseError(f"the warehouse {path} refused: {reason}", hint="headwater status") from None
+    finally:
+        con.close()
+
+
+def _sources(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
+    """The sign of each source that is there."""
+    return dict(
+        con.execute(
+            "SELECT view_name, coalesce(comment, '') FROM duckdb_views() WHERE schema_name = ? "
+            "AND database_name = current_database()",
+            [schema],
+        ).fetchall()
+    )
+
+
+def _sign(staged: Staged) -> str:
+    """Names exactly this content: the same sign, the same view."""
+    what = "\0".join([staged.schema.fingerprint(), *map(_path, staged.files)])
+    return f"headwater {hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+
+
+def _path(file: object) -> str:
+    return os.path.abspath(str(file))
+
+
+def _select(con: DuckDBPyConnection, staged: Staged) -> str:
+    """SQL of the staged rows in the types of their schema."""
+    wanted = [(c.name, c.type) for c in staged.schema.columns] + _CARRIED
+    if not staged.files:
+        nulls = ", ".join(f"CAST(NULL AS {duckdb_type(t)}) AS {quote(n)}" for n, t in wanted)
+        return f"SELECT {nulls} WHERE false"
+    paths = ", ".join(literal(_path(f)) for f in staged.files)
+    rows = f"read_parquet([{paths}], union_by_name => true, hive_partitioning => false)"
+    there = {name.casefold() for name, *_ in con.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()}
+    cells = ", ".join(
+        f"CAST({quote(n) if n.casefold() in there else 'NULL'} AS {duckdb_type(t)}) AS {quote(n)}"
+        for n, t in wanted
+    )
+    return f"SELECT {cells} FROM {rows}"
+
+
+def _misfits(con: DuckDBPyConnection, tables: Sequence[TableModel]) -> frozenset[str]:
+    """The relations of tables whose models no longer fit what they are to hold."""
+    shapes = {shape.name: (shape, t.relation) for t in tables for shape in _shapes(t)}
+    held: dict[tuple[str, str], dict[str, tuple[str, bool]]] = {}
+    for schema, table, column, kind, nullable in con.execute(
+        "SELECT schema_name, table_name, lower(column_name), data_type, is_nullable FROM duckdb_columns() "
+        "WHERE NOT internal AND database_name = current_database() AND list_contains(?, table_name)",
+        [list(shapes)],
+    ).fetchall():
+        held.setdefault((schema, table), {})[column] = (kind, nullable)
+    return frozenset(
+        shapes[place[1]][1]
+        for place, columns in held.items()
+        if not _fits(con, shapes[place[1]][0], place, columns)
+    )
+
+
+def _fits(
+    con: DuckDBPyConnection, shape: Shape, place: tuple[str, str], held: Mapping[str, tuple[str, bool]]
+) -> bool:
+    if not shape.needed <= held.keys():
+        return False
+    if any(held[n][0] != kind for n, kind in shape.types.items() if n in held):
+        return False
+    if {n for n, (_, nullable) in held.items() if not nullable} != shape.not_null:
+        return False
+    if not shape.open_column:
+        return True
+    found = con.execute(
+        f"SELECT epoch_us({quote(shape.open_column)}) FROM {quote(place[0])}.{quote(place[1])} "
+        "WHERE _hw_seq_to IS NULL LIMIT 1"
+    ).fetchone()
+    return found is None or found[0] == _micros(shape.open_end)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    since = moment - datetime(1970, 1, 1, tzinfo=moment.tzinfo)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _shapes(table: TableModel) -> Iterator[Shape]:
+    """The shapes of a table's incremental models."""
+    key = frozenset(name.casefold() for name in table.schema.key)
+    types = {c.name.casefold(): DUCKDB.column_type(c.type) for c in table.schema.columns}
+    types |= {
+        "_hw_op": DUCKDB.text,
+        "_hw_seq": DUCKDB.integer,
+        "_hw_at": DUCKDB.moment,
+        "_hw_text": DUCKDB.text,
+    }
+    meta = frozenset({"_hw_op", "_hw_seq", "_hw_at", "_hw_text"})
+    fixed = key | {"_hw_seq"}
+    flags = {"_hw_deleted": DUCKDB.flag} if key else {}
+    yield Shape(table.base, types | flags, meta | key | flags.keys(), fixed)
+    if table.versioned:
+        names = table.history
+        spans = {
+            names.valid_from.casefold(): DUCKDB.moment,
+            names.valid_to.casefold(): DUCKDB.moment,
+            names.current.casefold(): DUCKDB.flag,
+            "_hw_seq_to": DUCKDB.integer,
+        }
+        yield Shape(
+            table.versions, types | spans, meta | key | spans.keys(), fixed, names.valid_to, open_end(names)
+        )
