@@ -32,12 +32,13 @@ from postgres.plain import ERROR, ODD, canonical, meaning
 ROOT = Path(__file__).parents[2]
 
 OIDS = {
-    "boolean": 16, "bytea": 17, '"char"': 18, "name": 19, "bigint": 20, "smallint": 21, "integer": 23, "text": 25,
-    "oid": 26, "json": 114, "xml": 142, "point": 600, "cidr": 650, "real": 700, "double precision": 701,
-    "money": 790, "macaddr": 829, "inet": 869, "integer[]": 1007, "text[]": 1009, "character": 1042,
-    "character varying": 1043, "date": 1082, "time": 1083, "timestamp": 1114, "timestamp with time zone": 1184,
-    "interval": 1186, "time with time zone": 1266, "bit": 1560, "bit varying": 1562, "numeric": 1700, "uuid": 2950,
-    "pg_lsn": 3220, "tsvector": 3614, "jsonb": 3802, "int4range": 3904, "int4multirange": 4451,
+    "boolean": 16, "bytea": 17, '"char"': 18, "name": 19, "bigint": 20, "smallint": 21, "integer": 23,
+    "text": 25, "oid": 26, "json": 114, "xml": 142, "point": 600, "cidr": 650, "real": 700,
+    "double precision": 701, "money": 790, "macaddr": 829, "inet": 869, "integer[]": 1007, "text[]": 1009,
+    "character": 1042, "character varying": 1043, "date": 1082, "time": 1083, "timestamp": 1114,
+    "timestamp with time zone": 1184, "interval": 1186, "time with time zone": 1266, "bit": 1560,
+    "bit varying": 1562, "numeric": 1700, "uuid": 2950, "pg_lsn": 3220, "tsvector": 3614, "jsonb": 3802,
+    "int4range": 3904, "int4multirange": 4451,
 }  # fmt: skip
 
 
