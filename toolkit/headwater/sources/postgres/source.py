@@ -1,0 +1,275 @@
+"""PostgresSource: the `Source` protocol over the rooms beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+
+import psycopg
+
+from headwater.errors import ConfigError, Conflict, SourceError
+from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
+from headwater.sources import Cut
+from headwater.sources.postgres import catalog, check, grants, publish, slot
+from headwater.sources.postgres.command import identify
+from headwater.sources.postgres.connect import make_server
+from headwater.sources.postgres.cut import open_cut
+from headwater.sources.postgres.follow import Follower, Limits, Reached
+from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
+from headwater.sources.postgres.stream import Stream
+from headwater.sources.postgres.versions import Versions
+from headwater.sources.postgres.window import Window
+
+
+class PostgresSource:
+    """One database, one publication, one slot. Keyword arguments win over the same ones in `url`.
+
+    cut_seconds       how long a cut or a new slot waits for transactions that are open
+    takeover_seconds  how long to wait for another process of ours to let go of the slot
+    window_bytes      changes decoded at once, in bytes of log; a multiple of it is the memory taken
+    window_rows       the same in changes
+    failover          (PostgreSQL 17) let the slot follow to standbys
+    """
+
+    def __init__(  # noqa: PLR0913  each is one word of the source section of headwater.yml
+        self,
+        *,
+        slot: str,
+        publication: str,
+        url: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        dbname: str | None = None,
+        sslmode: str | None = None,
+        sslrootcert: str | None = None,
+        sslcert: str | None = None,
+        sslkey: str | None = None,
+        connect_timeout: int = 10,
+        cut_seconds: float = 300.0,
+        takeover_seconds: float = 10.0,
+        window_bytes: int = 16 << 20,
+        window_rows: int = 100_000,
+        failover: bool = False,
+    ) -> None:
+        if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
+            raise ConfigError(
+                f"{slot!r} is no name for a replication slot",
+                hint="1 to 63 of a-z, 0-9 and _, such as headwater",
+            )
+        if not 0 < len(publication.encode()) <= 63 or "\0" in publication:
+            raise ConfigError(
+                f"{publication!r} is no name for a publication", hint="1 to 63 bytes, such as headwater"
+            )
+        given = {
+            "host": host, "port": port, "user": user, "password": password, "dbname": dbname, "sslmode": sslmode,
+            "sslrootcert": sslrootcert, "sslcert": sslcert, "sslkey": sslkey,
+        }  # fmt: skip
+        self._server = make_server(url, given, connect_timeout=connect_timeout)
+        self._slot, self._publication = slot, publication
+        self._cut_seconds, self._takeover_seconds = cut_seconds, takeover_seconds
+        self._limits = Limits(bytes=window_bytes, rows=window_rows)
+        self._failover = failover
+        self._look: psycopg.Connection | None = None
+        self._stream: Stream | None = None
+        self._last_pid = 0
+        self._confirmed = 0
+
+    def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
+        """The preflight of server, role, publication, slot and the given tables; changes nothing."""
+        with self._server.guard("check the server"):
+            return check.inspect(self._session(), self._slot, self._publication, tables)
+
+    def tables(self) -> Sequence[TableInfo]:
+        """Every table that could be captured, partitions under their root."""
+        with self._server.guard("list the tables"):
+            return catalog.list_tables(self._session())
+
+    def head(self) -> Position:
+        """The end of the log that is safe on the server's disk."""
+        with closing(self._server.sender()) as sender:
+            here = identify(self._server, sender)
+        return Place(self._flushed(), here.system, here.timeline, here.database, self._slot).position()
+
+    def behind(self, position: Position) -> int:
+        """Bytes of log between the position and the head."""
+        return max(0, self._flushed() - read_place(position).lsn)
+
+    def show(self, position: Position) -> str:
+        """The position's LSN."""
+        return format_lsn(read_place(position).lsn)
+
+    def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
+        """Publication first, then slot; returns the tables whose changes were not kept until now.
+
+        A publication made after the slot would break the decoding of what lies between.
+        """
+        session = self._session()
+        with self._server.guard("look up the tables"):
+            relations = catalog.find_relations(session, tables)
+        publish.refuse_unusable(relations, tables)
+        if since is not None:
+            place = read_place(since)
+            self._check_slot_name(place)
+            if self._stream is None:
+                with closing(self._server.sender()) as sender:
+                    found = slot.check_resume(self._server, sender, session, place)
+                if found.pid not in (None, self._last_pid):
+                    self._wait_for_slot(found.pid)
+        added = publish.set_up_publication(self._server, session, self._publication, relations)
+        if since is None:
+            slot.make_slot(
+                self._server, session, self._slot, failover=self._failover, seconds=self._cut_seconds
+            )
+        return added
+
+    def cut(self) -> AbstractContextManager[Cut]:
+        """The database frozen at an LSN, for reading whole tables."""
+        return open_cut(self._server, self._session, self._slot, self._cut_seconds)
+
+    def changes(
+        self,
+        tables: Sequence[TableId],
+        since: Position,
+        until: Position | None = None,
+        *,
+        known: Mapping[TableId, TableSchema] | None = None,
+    ) -> Iterator[ChangeBatch | Position]:
+        """Changes of the tables up to `until`, else up to the head; see `Source.changes`."""
+        place = read_place(since)
+        goal = read_place(until).lsn if until is not None else self._flushed()
+        if goal <= place.lsn:
+            yield since
+            return
+        stream, expected = self._stream_at(place)
+        window = Window(tables, Versions(self._session, known or {}), stream.relations)
+        follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
+        complete = False
+        try:
+            for item in follower.run(self._nudge):
+                if not isinstance(item, Reached):
+                    yield item
+                    continue
+                complete = item.end
+                yield until if item.end and until is not None else self._position(stream, item)
+        finally:
+            # Broken, or left in the middle: where it stands is not known any more.
+            if not complete:
+                self._drop_stream()
+
+    def confirm(self, position: Position) -> None:
+        """Let the server forget what lies before the position."""
+        place = read_place(position)
+        self._check_slot_name(place)
+        self._confirmed = max(self._confirmed, place.lsn)
+        if self._stream is None:
+            self._stream_at(place)
+        if self._stream is not None:
+            self._stream.confirm(self._confirmed)
+
+    def facts(self) -> Mapping[str, str | int | None]:
+        """What the slot holds back on the server's disk."""
+        with self._server.guard("look at the slot"):
+            found = slot.look_at_slot(self._session(), self._slot)
+        if found is None:
+            return {"slot": self._slot, "wal_status": "missing"}
+        return {
+            "slot": self._slot,
+            "wal_status": found.status,
+            "retained_bytes": found.retained,
+            "safe_wal_size": found.safe_bytes,
+            "active_pid": found.pid,
+            "invalid": found.cause or None,
+        }
+
+    def grants(self, tables: Sequence[TableId], role: str = "headwater") -> list[str]:
+        """The statements with which an administrator gives a role exactly what capture needs."""
+        with self._server.guard("look up the tables"):
+            relations = catalog.find_relations(self._session(), tables)
+        return grants.statements(
+            role,
+            self._session().info.dbname,
+            self._publication,
+            [relations[t] for t in tables if t in relations],
+        )
+
+    def close(self) -> None:
+        """Let go of every connection; slot and publication stay."""
+        self._drop_stream()
+        if self._look is not None:
+            self._look.close()
+            self._look = None
+
+    def _session(self) -> psycopg.Connection:
+        if self._look is not None and (self._look.closed or self._look.broken):
+            self._look = None
+        if self._look is None:
+            self._look = self._server.session()
+        return self._look
+
+    def _flushed(self) -> int:
+        """The end of the flushed log: nothing beyond it is committed for good, nor ever sent."""
+        with self._server.guard("ask for the end of the log"):
+            row = self._session().execute("select pg_current_wal_flush_lsn()::text").fetchone()
+        if row is None:
+            raise SourceError("the server told no end of its log")
+        return parse_lsn(row[0])
+
+    def _nudge(self) -> None:
+        """Make an idle server flush its log: half of a record at its end would keep us from ever reaching it."""
+        with contextlib.suppress(psycopg.Error):
+            self._session().execute("select pg_logical_emit_message(true, 'headwater', '')")
+
+    def _stream_at(self, place: Place) -> tuple[Stream, str]:
+        """A stream that stands at the place, and the transaction that must come first to prove it right."""
+        self._check_slot_name(place)
+        if self._stream is not None and self._stream.at == place.lsn:
+            return self._stream, ""
+        self._drop_stream()
+        sender = self._server.sender()
+        try:
+            found = slot.check_resume(self._server, sender, self._session(), place)
+            if found.pid is not None:
+                self._wait_for_slot(found.pid)
+            witnessed = place.witness and parse_lsn(place.witness.partition(":")[0]) >= (found.confirmed or 0)
+            stream = Stream(self._server, sender, self._slot, self._publication)
+            stream.witness = place.witness
+            stream.start(place.lsn, replay=bool(witnessed))
+        except BaseException:
+            sender.close()
+            raise
+        self._stream, self._last_pid = stream, stream.pid
+        return stream, place.witness if witnessed else ""
+
+    def _wait_for_slot(self, pid: int | None) -> None:
+        """Give a process that is about to end the time for it; our own lost one is ended."""
+        session = self._session()
+        deadline = time.monotonic() + self._takeover_seconds
+        if pid is not None and pid == self._last_pid:
+            session.execute("select pg_terminate_backend(%s)", [pid])
+        while (found := slot.look_at_slot(session, self._slot)) is not None and found.pid is not None:
+            if time.monotonic() > deadline:
+                slot.refuse_active(session, found)
+            time.sleep(0.1)
+
+    def _check_slot_name(self, place: Place) -> None:
+        if place.slot != self._slot:
+            raise Conflict(
+                f"the raw log was captured through the slot {place.slot}, this source names {self._slot}",
+                hint=f"slot: {place.slot}   in the source section of headwater.yml",
+            )
+
+    def _position(self, stream: Stream, reached: Reached) -> Position:
+        here = stream.identity
+        return Place(
+            reached.lsn, here.system, here.timeline, here.database, self._slot, reached.witness
+        ).position()
+
+    def _drop_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
