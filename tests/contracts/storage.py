@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from headwater.errors import Corrupt, StorageError
-from headwater.naming import table_path
 from headwater.model import TableId
+from headwater.naming import table_path
 from headwater.storage import Storage
 
 HOSTILE = ("../up", "a//b", "/abs", "a/./b", "a/..", "", "a/", "nul\0byte", "back\\slash", "new\nline", "..")

@@ -1,4 +1,4 @@
-"""Disks and networks that fail, and settings that are wrong: a named error with a hint, never a wrong answer."""
+"""Disks and networks that fail, settings that are wrong: a named error with a hint, never a wrong answer."""
 
 import hashlib
 import os
@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from headwater.errors import ConfigError, Corrupt, HeadwaterError, StorageError
-from headwater.model import Position
+from headwater.model import ChangeBatch, Position
 from headwater.raw import RawLog
 from headwater.storage import Storage
-from raw.batches import make_batch, open_bucket
+from raw.batches import SCHEMA, make_batch, open_bucket, with_meta
 from servers import need
 from servers.proxy import HttpProxy, TcpProxy
 from servers.s3 import Bucket
@@ -55,9 +56,10 @@ def test_a_full_disk(small_disk: Path) -> None:
     with Storage.open(str(small_disk / "lake"), cache=small_disk) as storage:
         log = RawLog(storage)
         log.append([log.stage(make_batch(10), 1, 0)], Position("a"), 40)
-        big = storage.scratch() / "big"
+        noise = pa.array([os.urandom(3 << 20).hex()], pa.string())
+        too_big = ChangeBatch(SCHEMA, with_meta(SCHEMA, [pa.array([1], pa.int64()), noise]))
         with pytest.raises(StorageError, match=r"no space left on .*/lake: [012] MB free") as caught:
-            log.stage(make_batch(400_000), 1, 40)
+            log.stage(too_big, 1, 40)
         assert "df" in caught.value.hint
         (filler := small_disk / "filler").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * 4096))
         with pytest.raises(StorageError, match="no space left"):
@@ -65,7 +67,8 @@ def test_a_full_disk(small_disk: Path) -> None:
         with pytest.raises(StorageError, match="no space left"):
             log.append([], Position("b"), 40)
         filler.unlink()
-        assert not big.exists()
+        left = [p for p in small_disk.rglob("*") if p.is_file() and ".scratch" in p.parts]
+        assert [p.suffix for p in left] == [".lock"]
         assert log.append([], Position("b"), 40).seq == 1
     assert [e.position.token for e in RawLog(storage).entries()] == ["a", "b"]
     assert len(list(storage.list("raw/data"))) == 1

@@ -415,8 +415,8 @@ def test_hostile_tables_never_meet(storage: Storage) -> None:
     for one, found in zip(made, again.last().batches, strict=True):  # type: ignore[union-attr]
         assert found == one
         assert again.schema(one.table, one.schema).table == one.table
-        counted = duckdb.execute("select count(*) from read_parquet(?)", [str(again.fetch(one))]).fetchone()
-        assert counted == (2,)
+        counted = duckdb.execute("select count(*) from read_parquet(?)", [str(again.fetch(one))]).fetchall()
+        assert counted == [(2,)]
 
 
 def test_a_log_that_names_a_file_outside(storage: Storage) -> None:

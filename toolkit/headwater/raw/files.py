@@ -21,8 +21,9 @@ from headwater.naming import table_path
 DATA = "raw/data"
 SCHEMAS = "raw/schemas"
 
-#: DuckDB hands out work in row groups of this many rows.
-_GROUP_ROWS = 122_880
+#: Each row group has its own dictionaries: at 122,880 rows (DuckDB's measure) files of an orders table were
+#: 40 % bigger and took 50 % longer to write. Readers still find parallel work, in groups and in files.
+_GROUP_ROWS = 524_288
 _GROUP_BYTES = 128 << 20
 _LAST = (1 << 63) - 1
 

@@ -42,8 +42,8 @@ class Storage(ABC):
     ) -> Storage:
         """Open `./lake`, `/abs`, `file:///abs` or `s3://bucket/prefix`; nothing is written or contacted yet.
 
-        options  for s3: endpoint, region, access_key_id, secret_access_key, session_token, path_style (with an
-                 endpoint: true), sse (AES256 | aws:kms), sse_kms_key_id, allow_http, timeout (seconds).
+        options  for s3: endpoint, region, access_key_id, secret_access_key, session_token, path_style (true
+                 with an endpoint), sse (AES256 | aws:kms), sse_kms_key_id, allow_http, timeout (seconds).
                  Without a key, obstore asks the environment, web identity, container and instance in turn.
         cache    folder for copies of bucket files, kept to about `cache_bytes`; a local store ignores it.
         """

@@ -45,6 +45,10 @@ _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock: timedatectl set-ntp true",
     "AccessDenied": "allow s3:GetObject, s3:PutObject and s3:ListBucket on {bucket} for this key",
 }
+_HTTP = re.compile(r"HTTP error|HttpError")
+_REASON = re.compile(r'(?:message|error): "([^"]{1,200})"')
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_UNREACHABLE = "check store_options.endpoint and the network; server: {server}"
 _REFUSED = "check the key, its secret and its rights on the bucket {bucket}"
 
 
@@ -259,22 +263,33 @@ class BucketStorage(Storage):
         """The error in our words. Never the reply itself: S3 repeats keys, tokens and headers in it."""
         text = str(failed)
         code, status = _CODE.search(text), _STATUS.search(text)
+        server = self._options.endpoint or "AWS"
+        hint = _HINTS.get(code[1], "") if code else ""
         if code or status:
             said = " ".join(m[1] for m in (code, status) if m)
+            if not hint and isinstance(failed, (PermissionDeniedError, UnauthenticatedError)):
+                hint = _REFUSED
         elif isinstance(failed, _Undecided):
-            said = "other writers keep competing for this name"
+            said, hint = "other writers keep competing for this name", "headwater run"
+        elif _HTTP.search(text):
+            said, hint = f"no answer from {server}: {_reason(text)}", _UNREACHABLE
         else:
-            said = self._options.scrub(text.split("\n\nDebug source", maxsplit=1)[0])[:400]
-        hint = _HINTS.get(code[1], "") if code else ""
-        if not hint and isinstance(failed, (PermissionDeniedError, UnauthenticatedError)):
-            hint = _REFUSED
-        return StorageError(
-            f"s3://{self._bucket}/{self._prefix}: {path}: {said}", hint=hint.format(bucket=self._bucket)
-        )
+            said = text.split("\n\nDebug source", maxsplit=1)[0][:400]
+        place = f"s3://{self._bucket}/{self._prefix}: {path}"
+        hint = hint.format(bucket=self._bucket, server=server)
+        return StorageError(self._options.scrub(f"{place}: {said}"), hint=hint)
 
 
 class _Undecided(Exception):
     """A put-if-absent was turned down although nothing is there."""
+
+
+def _reason(text: str) -> str:
+    """Why no HTTP answer came, from the depths of an obstore error."""
+    if certificate := _CERTIFICATE.search(text):
+        return f"its TLS certificate is not accepted ({certificate[1]})"
+    found = _REASON.findall(text)
+    return str(found[-1]) if found else "the connection broke or timed out"
 
 
 def _few(keys: list[str]) -> str:

