@@ -76,7 +76,7 @@ def explain_result(
 def wait_readable(raw: pq.abc.PGconn, seconds: float) -> bool:
     """Wait until the server may have sent something; False when time is up.
 
-    TLS may hold decrypted bytes that no poll of the socket shows: there the wait is short, whatever was asked for.
+    TLS may hold decrypted bytes that no poll of the socket shows: there the wait is always short.
     """
     waiter = select.poll()
     waiter.register(raw.socket, select.POLLIN)

@@ -1,19 +1,19 @@
 """The canonical text of `verify` in PostgreSQL, by the Arrow type that the decoder gives a column.
 
-| Arrow type       | text                                             | what the decoder puts into `_hw_text`  |
-|------------------|--------------------------------------------------|----------------------------------------|
-| bool             | t or f                                           |                                        |
-| int16 to int64   | decimal                                          |                                        |
-| decimal128(p,s)  | with all its s digits                            | ~NaN ~Infinity ~-Infinity              |
-| float32, float64 | the bits of the double as int64; one NaN         |                                        |
-| string           | as the type's output function writes it          |                                        |
-| binary           | lower-case hex                                   |                                        |
-| date32           | days since 1970-01-01                            | ~infinity ~-infinity                   |
-| time64[us]       | microseconds of the day                          | ~24:00:00                              |
-| timestamp[us]    | microseconds since 1970-01-01 (UTC)              | ~text if infinite or beyond 64 bits    |
+| Arrow type       | text                                             | what the decoder puts into `_hw_text`|
+|------------------|--------------------------------------------------|--------------------------------------|
+| bool             | t or f                                           |                                      |
+| int16 to int64   | decimal                                          |                                      |
+| decimal128(p,s)  | with all its s digits                            | ~NaN ~Infinity ~-Infinity            |
+| float32, float64 | the bits of the double as int64; one NaN         |                                      |
+| string           | as the type's output function writes it          |                                      |
+| binary           | lower-case hex                                   |                                      |
+| date32           | days since 1970-01-01                            | ~infinity ~-infinity                 |
+| time64[us]       | microseconds of the day                          | ~24:00:00                            |
+| timestamp[us]    | microseconds since 1970-01-01 (UTC)              | ~text if infinite or beyond 64 bits  |
 
-A row is, for each column in order, octet_length||':'||text, or N for NULL. The digest is the count of rows and
-the sums of the four 32-bit words of each row's MD5. `headwater.canonical` is the same in DuckDB.
+A row is, for each column in order, octet_length||':'||text, or N for NULL. The digest is the count of rows
+and the sums of the four 32-bit words of each row's MD5. `headwater.canonical` is the same in DuckDB.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _TIME = (
     "case when {c} = time '24:00:00' then '~24:00:00'"
     " else (extract(epoch from {c}) * 1000000)::bigint::text end"
 )
-# 2**63 - 1 itself is text too: DuckDB reads that number as infinity.
+# 2**63 - 1 itself is text too: DuckDB reads that number as infinity. The moment is compared, not its epoch,
+# which PostgreSQL rounds to 16 digits from there on.
 _TIMESTAMP = (
-    "case when isfinite({c}) and extract(epoch from {c}) * 1000000 < 9223372036854775807"
+    "case when isfinite({c}) and {c} < '294247-01-10 04:00:54.775807+00'"
     " then (extract(epoch from {c}) * 1000000)::bigint::text else '~' || {c}::text end"
 )
 
@@ -63,8 +64,9 @@ def canonical_text(column: Column) -> str:
 def digest_query(schema: TableSchema, source: str, where: str = "") -> str:
     """SQL of one row: the count, then the four sums. `source` stands after FROM."""
     names = [quote_name(c.source_name) for c in schema.columns]
+    # IS NOT NULL is false for a composite value with a NULL in it.
     texts = [
-        f"case when {name} is not null then {canonical_text(c)} end as t{n}"
+        f"case when {name} is distinct from null then {canonical_text(c)} end as t{n}"
         for n, (name, c) in enumerate(zip(names, schema.columns, strict=True))
     ]
     fields = [f"coalesce(octet_length(t{n})::text || ':' || t{n}, 'N')" for n in range(len(texts))]

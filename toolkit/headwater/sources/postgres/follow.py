@@ -51,6 +51,7 @@ class Follower:
         self._expected = witness  # transaction that must come before `since` is reached; "" when none need
         self._begin: Begin | None = None
         self._skipping = False
+        self._beyond = False  # the last message began a transaction behind the goal
         self._owed = False  # part of a transaction was handed out: a position is due at its end
 
     def run(self, nudge: Callable[[], None]) -> Iterator[ChangeBatch | Reached]:
@@ -86,21 +87,15 @@ class Follower:
     def _absorb(self, batch: list[bytes]) -> Iterator[ChangeBatch | Reached]:
         """Take in messages up to the goal; those behind it go back to the stream."""
         for number, message in enumerate(batch):
-            if message[0] == _KEEPALIVE:
-                end = self._note_keepalive(message)
-            elif message[_HEADER] in _ROWS:
+            if message[0] != _KEEPALIVE and message[_HEADER] in _ROWS:
                 if self._add(message[_HEADER:]):
                     self._owed = True
                     yield from self._window.take()
                 continue
-            elif message[_HEADER] == _BEGIN and self._is_beyond(message[_HEADER:]):
-                self._stream.put_back(batch[number:])
-                yield from self._close_window(end=True)
-                return
-            else:
-                end = self._note(message[_HEADER:])
+            self._beyond = False
+            end = self._note(message)
             if end:
-                self._stream.put_back(batch[number + 1 :])
+                self._stream.put_back(batch[number if self._beyond else number + 1 :])
             if end or self._is_due():
                 yield from self._close_window(end=end)
             if end:
@@ -130,8 +125,27 @@ class Follower:
             self._stream.at = self._goal if self._exact else max(self._stream.at, self._goal)
         yield Reached(self._stream.at, self._stream.witness, end)
 
-    def _is_beyond(self, payload: bytes) -> bool:
-        """Whether this transaction commits at or after the goal; if not, it is open from here on."""
+    def _note(self, message: bytes) -> bool:
+        """Take in anything but a row; whether the goal is reached."""
+        if message[0] == _KEEPALIVE:
+            return self._note_keepalive(message)
+        payload = message[_HEADER:]
+        kind = payload[0]
+        if kind == _BEGIN:
+            self._beyond = self._open(payload)
+            return self._beyond
+        if kind == _COMMIT:
+            return self._commit(payload)
+        if kind == _RELATION:
+            self._window.announce(payload)
+        elif kind == _TRUNCATE:
+            self._truncate(payload)
+        elif kind not in _IGNORED:
+            raise DecodeError(f"a message of unknown kind {chr(kind)!r}")
+        return False
+
+    def _open(self, payload: bytes) -> bool:
+        """Begin a transaction, unless it commits at or after the goal: then it is left for the next call."""
         begin = parse_begin(payload)
         self._check_witness(begin.final_lsn, begin)
         if begin.final_lsn >= self._goal:
@@ -149,19 +163,12 @@ class Follower:
             self._stream.at = max(self._stream.at, seen)
         return seen >= self._goal
 
-    def _note(self, payload: bytes) -> bool:
-        """Take in any other message; whether the goal is reached."""
-        kind = payload[0]
-        if kind == _COMMIT:
-            return self._commit(payload)
-        if kind == _RELATION:
-            self._window.announce(payload)
-        elif kind == _TRUNCATE and self._begin is not None:
-            for oid in parse_truncate(payload).oids if not self._skipping else ():
+    def _truncate(self, payload: bytes) -> None:
+        if self._begin is None:
+            raise DecodeError("a truncate outside of a transaction")
+        if not self._skipping:
+            for oid in parse_truncate(payload).oids:
                 self._window.truncate(oid, self._begin)
-        elif kind not in _IGNORED and kind != _BEGIN:
-            raise DecodeError(f"a message of unknown kind {chr(kind)!r}")
-        return False
 
     def _commit(self, payload: bytes) -> bool:
         commit = parse_commit(payload)
@@ -179,6 +186,6 @@ class Follower:
             self._expected = ""
         if self._expected and lsn >= self._since:
             raise PositionLost(
-                f"the server's log before {format_lsn(self._since)} no longer holds transaction {self._expected}:"
+                f"the log before {format_lsn(self._since)} no longer holds transaction {self._expected}:"
                 " the server was restored from an older copy and went another way"
             )

@@ -18,8 +18,8 @@ class Place:
     timeline  grows by one with each promotion
     database  oid of the database
     slot      name of the slot
-    witness   commit LSN and transaction id of the last transaction that came through the slot, or "": if the slot
-              hands that stretch of log out again, this transaction must be in it, or history was rewritten
+    witness   commit LSN and id of the last transaction that came through the slot or "": should the slot hand
+              that stretch of log out again without this transaction, history was rewritten
     """
 
     lsn: int

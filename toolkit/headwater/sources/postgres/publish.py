@@ -33,8 +33,8 @@ def look_at_publication(session: psycopg.Connection, name: str) -> Publication |
     version = session.info.server_version
     generated = "p.pubgencols <> 'n'" if version >= 180000 else "false"
     row = session.execute(
-        "select pg_get_userbyid(p.pubowner), p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,"
-        f" p.pubviaroot, {generated} from pg_publication p where p.pubname = %s".encode(),
+        "select pg_get_userbyid(p.pubowner), p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete,"
+        f" p.pubtruncate, p.pubviaroot, {generated} from pg_publication p where p.pubname = %s".encode(),
         [name],
     ).fetchone()
     if row is None:
@@ -122,7 +122,7 @@ def set_up_publication(
 
 
 def refuse_shape(found: Publication, relations: Collection[Relation]) -> None:
-    """Raise when the publication leaves out operations, rows or columns, or partitions would come under own names."""
+    """Raise when it leaves out operations, rows or columns, or partitions would come under own names."""
     for broken, why, fix in shape_faults(found, relations):
         if broken:
             raise PreflightFailed(f"publication {found.name}: {why}", hint=fix)

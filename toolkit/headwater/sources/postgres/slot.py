@@ -99,7 +99,7 @@ def _create(server: Server, session: psycopg.Connection, name: str, failover: bo
 
 
 def explain_wait(session: psycopg.Connection, pid: int, seconds: float) -> SourceError:
-    """Why the creation of a slot has not ended: it waits for every transaction that was open when it began."""
+    """Why a slot is not made yet: that waits for every transaction that was open when it began."""
     rows = session.execute(
         "select b.pid, a.usename, a.application_name from unnest(pg_blocking_pids(%s)) as b(pid)"
         " left join pg_stat_activity a on a.pid = b.pid",

@@ -66,8 +66,8 @@ class PostgresSource:
                 f"{publication!r} is no name for a publication", hint="1 to 63 bytes, such as headwater"
             )
         given = {
-            "host": host, "port": port, "user": user, "password": password, "dbname": dbname, "sslmode": sslmode,
-            "sslrootcert": sslrootcert, "sslcert": sslcert, "sslkey": sslkey,
+            "host": host, "port": port, "user": user, "password": password, "dbname": dbname,
+            "sslmode": sslmode, "sslrootcert": sslrootcert, "sslcert": sslcert, "sslkey": sslkey,
         }  # fmt: skip
         self._server = make_server(url, given, connect_timeout=connect_timeout)
         self._slot, self._publication = slot, publication
@@ -220,7 +220,7 @@ class PostgresSource:
         return parse_lsn(row[0])
 
     def _nudge(self) -> None:
-        """Make an idle server flush its log: half of a record at its end would keep us from ever reaching it."""
+        """Make an idle server flush its log: half a record at its end would keep us from reaching it."""
         with contextlib.suppress(psycopg.Error):
             self._session().execute("select pg_logical_emit_message(true, 'headwater', '')")
 

@@ -52,7 +52,7 @@ class Stream:
         self._thread = threading.Thread(target=self._keep_alive, name="headwater-keepalive", daemon=True)
 
     def start(self, at: int, *, replay: bool = False) -> None:
-        """Ask for every commit that starts at or after `at`; with `replay` also for unconfirmed older ones."""
+        """Ask for every commit that starts at or after `at`; with `replay` also unconfirmed older ones."""
         names = quote_text(quote_name(self.publication))
         run_command(
             self.server,
