@@ -347,9 +347,9 @@ def test_keys_of_every_type_are_shown_as_explain_reads_them() -> None:
 
 
 def test_a_table_missing_from_the_lake_differs() -> None:
-    found = check(PEOPLE, rows_of(PEOPLE, people(2)), None)
+    found = check(PEOPLE, rows_of(PEOPLE, people(2)), None, reads=0)
     assert (found.equal, found.lake, found.differing) == (False, Digest(0), ())
-    assert "headwater run" in VerifyReport(Position("x"), (found,)).lines()[1]
+    assert "lake: nothing there; headwater run" in VerifyReport(Position("x"), (found,)).lines()[1]
     assert check(PEOPLE, rows_of(PEOPLE, []), None).equal
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from headwater.canonical import column_texts, held_types, literal, row_text, shown_text
-from headwater.errors import SourceError
+from headwater.canonical import column_texts, held_types, literal, quote, row_text, shown_text
+from headwater.config import WarehouseConfig
+from headwater.errors import SourceError, WarehouseError
+from headwater.handoff.tables import TableModel
 from headwater.keys import format_key
 from headwater.model import Digest, Position, TableId, TableSchema
 from headwater.sources import Cut
@@ -22,7 +25,8 @@ from headwater.sources import Cut
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-Where = Literal["lake", "warehouse"]
+    from headwater.lake.delta import Lake
+
 Kind = Literal["missing", "extra", "different"]
 
 #: Gives SQL that can stand after FROM, and the connection it holds on; None when there is no such table.
@@ -41,7 +45,7 @@ _SLICES_READ = 64
 class KeyDifference:
     """One key that is not the same: missing in the target, extra there, or different in the named columns."""
 
-    where: Where
+    where: str  # lake | warehouse
     key: str  # as `headwater explain` takes it; for a table without a key the MD5 of the row
     kind: Kind
     columns: tuple[str, ...] = ()
@@ -49,7 +53,7 @@ class KeyDifference:
 
 @dataclass(frozen=True, slots=True)
 class TableCheck:
-    """One table compared. `warehouse` is None when the table has none."""
+    """One table compared; a target that lacks the table counts as empty. `warehouse` is None without one."""
 
     table: TableId
     source: Digest
@@ -118,7 +122,7 @@ def verify(
     *,
     scratch: str | Path | None = None,
 ) -> list[TableCheck]:
-    """Compare each table of the cut with the lake, and with the warehouse where it has the table.
+    """Compare each table of the cut with the lake, and with the warehouse if there is one.
 
     Lake and warehouse must stand at the cut's position. Where a digest differs, the table is read once
     through the cut into a temporary file under `scratch` (default: the system's) to name the keys.
@@ -133,20 +137,68 @@ def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -
     return Digest(rows, (int(words[0]), int(words[1]), int(words[2]), int(words[3])))
 
 
+def compare(
+    cut: Cut, tables: Sequence[TableSchema], lake: Lake, warehouse: WarehouseConfig | None = None
+) -> VerifyReport:
+    """`verify` over the mirrors of a lake and the current views that dbt built in a DuckDB file."""
+    with lake.connect() as connection, _warehouse(warehouse) as built, TemporaryDirectory() as scratch:
+        mirrors = _mirrors(lake, connection)
+        return VerifyReport(cut.position, tuple(verify(cut, tables, mirrors, built, scratch=scratch)))
+
+
+def _mirrors(lake: Lake, connection: DuckDBPyConnection) -> Relation:
+    def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
+        return None if lake.mark(table) is None else (lake.relation(connection, table), connection)
+
+    return find
+
+
+@contextmanager
+def _warehouse(config: WarehouseConfig | None) -> Iterator[Relation | None]:
+    """The views of current rows; every table is absent from a file that is not there yet."""
+    import duckdb
+
+    if config is None:
+        yield None
+        return
+    if not Path(config.path).exists():
+        yield lambda _: None
+        return
+    try:
+        with duckdb.connect(config.path, read_only=True) as connection:
+            yield _views(config.schema, connection)
+    except duckdb.Error as failed:
+        raise WarehouseError(
+            f"{config.path} cannot be read: {str(failed).splitlines()[0]}",
+            hint="close the programs that have it open for writing, then: headwater verify",
+        ) from None
+
+
+def _views(schema: str, connection: DuckDBPyConnection) -> Relation:
+    listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
+    there = {row[0] for row in connection.execute(listed, [schema]).fetchall()}
+
+    def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
+        view = TableModel(TableSchema(table, ())).current
+        return (f"{quote(schema)}.{quote(view)}", connection) if view in there else None
+
+    return find
+
+
 def _check(
     cut: Cut, schema: TableSchema, lake: Relation, warehouse: Relation | None, scratch: str | Path | None
 ) -> TableCheck:
     started = time.monotonic()
-    targets: dict[Where, tuple[str, DuckDBPyConnection] | None] = {"lake": lake(schema.table)}
-    if warehouse is not None:
-        targets["warehouse"] = warehouse(schema.table)
-    source = cut.digest(schema)
-    found = {where: digest(schema, *target) for where, target in targets.items() if target}
-    # A table the lake does not have yet is an empty one; one the warehouse does not have is not compared.
-    found.setdefault("lake", Digest(0))
+    targets = {"lake": lake(schema.table)} | ({"warehouse": warehouse(schema.table)} if warehouse else {})
+    with ThreadPoolExecutor(1, "headwater-verify") as beside:
+        # The source computes for much longer than we do.
+        asked = beside.submit(cut.digest, schema)
+        # A table that is not there is an empty one: equal to one without rows, else all of it is missing.
+        found = {where: digest(schema, *target) if target else Digest(0) for where, target in targets.items()}
+        source = asked.result()
     wrong = [where for where, its in found.items() if its != source]
     differing: list[KeyDifference] = []
-    if wrong:
+    if any(targets[where] for where in wrong):
         with _truth(cut, schema, scratch) as truth:
             for where in wrong:
                 differing += _differences(schema, truth, where, targets[where])
@@ -168,7 +220,7 @@ def _truth(cut: Cut, schema: TableSchema, scratch: str | Path | None) -> Iterato
     import pyarrow.parquet as pq
 
     wanted = pa.schema([*schema.arrow(), ("_hw_text", pa.string())])
-    with tempfile.TemporaryDirectory(prefix="headwater-verify-", dir=scratch) as folder:
+    with TemporaryDirectory(prefix="headwater-verify-", dir=scratch) as folder:
         path = Path(folder) / "truth.parquet"
         with pq.ParquetWriter(path, wanted, compression="zstd") as writer:
             for batch in cut.read(schema.table):
@@ -219,7 +271,7 @@ class _Side:
 
 
 def _differences(
-    schema: TableSchema, truth: str, where: Where, target: tuple[str, DuckDBPyConnection] | None
+    schema: TableSchema, truth: str, where: str, target: tuple[str, DuckDBPyConnection] | None
 ) -> list[KeyDifference]:
     """Up to LIMIT keys whose rows are not the same."""
     if target is None:
@@ -303,24 +355,24 @@ def _unequal_columns(
 
 def _describe(check: TableCheck) -> list[str]:
     """The lines of one table."""
-    rows = f"{check.source.rows} rows" if check.equal else _counts(check)
+    rows = f"{check.source.rows:,} rows" if check.equal else _counts(check)
     lines = [f"{check.table}  {'equal' if check.equal else 'DIFFERS'}  {rows}  {check.seconds:.1f} s"]
     for found in check.differing:
         columns = f" in {', '.join(found.columns)}" if found.columns else ""
         lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")
-    if not check.equal and not check.differing:
-        lines.append(f"  {_UNNAMED}")
-    for where in ("lake", "warehouse"):
-        if sum(found.where == where for found in check.differing) == LIMIT:
+    for where, its in (("lake", check.lake), ("warehouse", check.warehouse)):
+        named = sum(found.where == where for found in check.differing)
+        if named == LIMIT:
             lines.append(f"  {where}: only the first {LIMIT} keys are named")
+        elif not named and its not in (None, check.source):
+            lines.append(f"  {where}: {_EMPTY if its == Digest(0) else _UNNAMED}")
     return lines
 
 
-_UNNAMED = (
-    "no row to name: the lake has no such table yet (headwater run), or the source hashes as it does not read"
-)
+_EMPTY = "nothing there; headwater run, then headwater verify"
+_UNNAMED = "no row differs, so the source hashes in another way than it is read; please report this"
 
 
 def _counts(check: TableCheck) -> str:
     sides = {"source": check.source, "lake": check.lake, "warehouse": check.warehouse}
-    return ", ".join(f"{name} {its.rows} rows" for name, its in sides.items() if its)
+    return ", ".join(f"{name} {its.rows:,} rows" for name, its in sides.items() if its)
