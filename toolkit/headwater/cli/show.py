@@ -179,7 +179,7 @@ def round_line(run: RunRecord) -> str:
     return f"{at} {rows:,} rows of {moved:,} tables{dbt}; at {where}, {behind(run.behind_bytes)}"
 
 
-def status(found: Status, runs: int) -> list[str]:
+def status(found: Status) -> list[str]:
     """Where a pipeline stands."""
     lines = [f"{found.pipeline}: {found.entries:,} entries in {printable(found.store)}"]
     if found.holder:
@@ -198,8 +198,8 @@ def status(found: Status, runs: int) -> list[str]:
     loaded = sum(t.complete for t in found.tables)
     lines.append(f"  tables: {loaded:,} of {len(found.tables):,} loaded")
     lines += [f"    not loaded yet: {printable(str(t.table))}" for t in found.tables if not t.complete][:10]
-    if found.runs[:runs]:
-        lines += [f"  {line}" for line in _runs(found.runs[:runs])]
+    if found.runs:
+        lines += [f"  {line}" for line in _runs(found.runs)]
     failed = bool(found.runs) and found.runs[0].outcome == "failed"
     hint = found.runs[0].hint if failed else ""
     return [*lines, f"next: {printable(hint) or 'headwater run'}"]

@@ -136,7 +136,7 @@ def status(args: Namespace) -> Answer:
     with _pipeline(args) as pipeline:
         found = pipeline.status()
     document = show.plain(found)
-    return Answer(DONE, document, show.status(found, args.runs))
+    return Answer(DONE, document, show.status(found))
 
 
 def verify(args: Namespace) -> Answer:

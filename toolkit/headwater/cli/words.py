@@ -180,13 +180,12 @@ def _add_running(commands: Commands) -> None:
 
 
 def _add_looking(commands: Commands) -> None:
-    status = _add(
+    _add(
         commands,
         "status",
         "say where the pipeline stands, how far behind, and its last runs",
         "headwater status",
     )
-    status.add_argument("--runs", metavar="N", type=int, default=5, help="how many runs to show (default: 5)")
     verify = _add(
         commands,
         "verify",

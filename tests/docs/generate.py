@@ -1,0 +1,105 @@
+"""Write the generated parts of the documentation: `python tests/docs/generate.py`. The tests compare them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from headwater.cli.words import Parser, make_parser
+from headwater.config.fields import FILE, Field
+from headwater.config.schema import json_schema
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+_KINDS = {
+    "text": "text", "path": "path", "number": "number", "flag": "true or false", "secret": "secret",
+    "moment": "date or null", "mapping": "mapping", "list": "list",
+}  # fmt: skip
+
+
+def schema_text() -> str:
+    """docs/headwater.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def field_places(field: Field = FILE, place: str = "") -> Iterator[tuple[str, Field]]:
+    """Every field with its place, as error texts write it."""
+    for each in field.fields:
+        path = f"{place}.{each.name}" if place else each.name
+        yield path, each
+        yield from field_places(each, path)
+        if each.item is not None:
+            yield from field_places(each.item, f"{path}[]")
+
+
+def field_table() -> str:
+    """The reference of all fields."""
+    lines = ["| field | kind | default | meaning | example |", "|---|---|---|---|---|"]
+    for path, field in field_places():
+        kind = _KINDS[field.kind] + (" or text" if field.short else "")
+        kind = ", ".join(f"`{c}`" for c in field.choices) or kind
+        default = "**required**" if field.required else f"`{field.default}`" if field.default else ""
+        cells = [f"`{path}`", kind, default, field.says, f"`{field.example}`"]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[Parser]:
+    """Every command's parser, in the order of the help."""
+    for action in (parser or make_parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield each
+                yield from commands(each)
+
+
+def words(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The words of one command, without the ones that all have."""
+    common = {"help", "config", "json", "debug", "source", "store", "warehouse", "tables", "name"}
+    return [
+        a for a in parser._actions if a.dest not in common and not isinstance(a, argparse._SubParsersAction)
+    ]
+
+
+def command_reference() -> str:
+    """The reference of all commands."""
+    return "\n\n".join(_command(p) for p in commands() if words(p) or not list(commands(p)))
+
+
+def _command(parser: Parser) -> str:
+    lines = [f"### {parser.prog}", "", parser.description or "", "", "```"]
+    examples = (parser.epilog or "").removeprefix("examples:\n")
+    lines += [line.removeprefix("  ") for line in examples.splitlines()] + ["```"]
+    found = words(parser)
+    if found:
+        lines += ["", "| word | meaning |", "|---|---|"]
+    for action in found:
+        shown = ", ".join(action.option_strings) or str(action.metavar)
+        shown += f" {action.metavar}" if action.option_strings and action.metavar else ""
+        lines.append(f"| `{shown}` | {action.help} |")
+    return "\n".join(lines)
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """The page with the text between the marks of a generated part."""
+    begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+    assert page.count(begin) == page.count(end) == 1, f"the page has no place for {name}"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{text}\n\n{end}", page, flags=re.DOTALL)
+
+
+def pages() -> dict[Path, str]:
+    """Every page with generated parts, as it should be."""
+    configuration, cli = DOCS / "configuration.md", DOCS / "cli.md"
+    return {
+        DOCS / "headwater.schema.json": schema_text(),
+        configuration: filled(configuration.read_text(), "fields", field_table()),
+        cli: filled(cli.read_text(), "commands", command_reference()),
+    }
+
+
+if __name__ == "__main__":
+    for _path, _text in pages().items():
+        _path.write_text(_text)

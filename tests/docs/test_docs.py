@@ -1,0 +1,125 @@
+"""The documentation says what the code does: every field, command and event, and the schema."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from docs import generate
+from headwater.config import parse
+from headwater.config.template import template
+
+ROOT = Path(__file__).parents[2]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.parametrize("path", generate.pages(), ids=lambda p: p.name)
+def test_generated_parts_are_in_step(path: Path) -> None:
+    assert path.exists() and path.read_text() == generate.pages()[path], "run: python tests/docs/generate.py"
+
+
+def test_every_field_is_documented_once_with_an_example_that_works() -> None:
+    table = page("configuration.md")
+    for path, field in generate.field_places():
+        assert table.count(f"| `{path}` |") == 1, path
+        assert field.says and field.example, path
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), generate.field_places(), ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_every_example_is_accepted(path: str, field: generate.Field) -> None:
+    """The examples are what error texts tell people to type."""
+    doc = yaml.safe_load(WITH_EVERYTHING)
+    *above, name = path.replace("[]", "").split(".")
+    at = doc
+    for step in above:
+        at = at[step][-1] if step == "tables" else at[step]
+    value = field.example if field.kind in ("text", "path", "secret") else yaml.safe_load(field.example)
+    if path == "source.url":
+        doc["source"] = {"kind": "postgres"}
+        at = doc["source"]
+    at[name] = value
+    parse(yaml.safe_dump(doc))
+    jsonschema.validate(json.loads(json.dumps(doc, default=str)), generate.json_schema())
+
+
+WITH_EVERYTHING = """
+pipeline: a
+source: {kind: postgres, host: h, user: u, dbname: d}
+store: {url: "s3://bucket", sse: aws:kms}
+tables: ["public.*", {name: public.a, history: {current: now}}]
+history: {current: now}
+warehouse: {path: w.duckdb}
+dbt: {project: d}
+"""
+
+
+def test_the_page_shows_a_file_that_is_accepted() -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", page("configuration.md"), re.DOTALL)
+    assert shown
+    for text in [*shown, template()]:
+        parse(text)
+        jsonschema.validate(yaml.safe_load(text), generate.json_schema())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "pipelin: a", "pipeline: A b", "source: x", "source: {kind: mysql}", "store: {}", "tables: []", "tables: a.b",
+        "tables: [{mode: mirror}]", "mode: scd2", "source: {kind: postgres, password: hunter2}",
+        "warehouse: {schema: A-b}", "dbt: {folder: ../x}", "memory_limit: 5", "store: {url: a, timeout: 0}",
+    ],
+)  # fmt: skip
+def test_the_schema_refuses_what_the_reader_refuses(wrong: str) -> None:
+    doc = yaml.safe_load(WITH_EVERYTHING) | yaml.safe_load(wrong)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(doc, generate.json_schema())
+
+
+def test_every_command_has_an_example_and_every_word_a_meaning() -> None:
+    reference = page("cli.md")
+    for parser in generate.commands():
+        assert "examples:\n  headwater" in str(parser.epilog), parser.prog
+        for action in parser._actions:
+            assert action.help or action.choices, f"{parser.prog} {action.dest}"
+        for action in generate.words(parser):
+            shown = (action.option_strings or [str(action.metavar)])[0]
+            assert f"| `{shown}" in reference, f"{parser.prog} {shown}"
+        if not list(generate.commands(parser)):
+            assert f"### {parser.prog}\n" in reference
+
+
+def test_the_words_of_a_one_liner_are_documented() -> None:
+    reference = page("cli.md")
+    for word in ("--source", "--store", "--warehouse", "--tables", "--name"):
+        assert f"| `{word} " in reference
+
+
+def event_kinds() -> set[str]:
+    """Every text in the toolkit that is passed on as an event's kind."""
+    kinds = set()
+    for path in (ROOT / "toolkit" / "headwater").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name in ("Event", "_tell", "_watch", "watch", "tell") and isinstance(
+                    node.args[0].value, str
+                ):
+                    kinds.add(node.args[0].value)
+    return kinds
+
+
+def test_every_event_is_documented_and_every_documented_event_exists() -> None:
+    documented = set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", page("cli.md"), re.MULTILINE))
+    assert event_kinds() == documented
+    assert len(documented) > 5
