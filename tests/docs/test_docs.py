@@ -30,12 +30,12 @@ def test_generated_parts_are_in_step(path: Path) -> None:
 def test_every_field_is_documented_once_with_an_example_that_works() -> None:
     table = page("configuration.md")
     for path, field in generate.field_places():
-        assert table.count(f"| `{path}` |") == 1, path
+        assert table.count(f"\n| `{path}` |") == 1, path
         assert field.says and field.example, path
 
 
 @pytest.mark.parametrize(
-    ("path", "field"), generate.field_places(), ids=lambda x: x if isinstance(x, str) else ""
+    ("path", "field"), list(generate.field_places()), ids=lambda x: x if isinstance(x, str) else ""
 )
 def test_every_example_is_accepted(path: str, field: generate.Field) -> None:
     """The examples are what error texts tell people to type."""
@@ -75,7 +75,8 @@ def test_the_page_shows_a_file_that_is_accepted() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        "pipelin: a", "pipeline: A b", "source: x", "source: {kind: mysql}", "store: {}", "tables: []", "tables: a.b",
+        "pipelin: a", "pipeline: A b", "source: x", "source: {kind: mysql}", "store: {}", "tables: []",
+        "tables: a.b",
         "tables: [{mode: mirror}]", "mode: scd2", "source: {kind: postgres, password: hunter2}",
         "warehouse: {schema: A-b}", "dbt: {folder: ../x}", "memory_limit: 5", "store: {url: a, timeout: 0}",
     ],
