@@ -19,6 +19,14 @@
 {%- endmacro %}
 
 
+{#- One column a line, as it is. -#}
+{% macro headwater_named(columns) -%}
+    {%- for name in columns %}
+        {{ adapter.quote(name) }},
+    {%- endfor %}
+{%- endmacro %}
+
+
 {% macro headwater_same_key(key, left, right) -%}
     {%- for name in key -%}
         {{ left }}.{{ adapter.quote(name) }} = {{ right }}.{{ adapter.quote(name) }}{{ ' and ' if not loop.last }}

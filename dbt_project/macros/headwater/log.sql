@@ -1,13 +1,19 @@
 {#- Every change in the window as it is: tables without a key are kept as a log (strategy headwater_replace). -#}
 {% macro headwater_log(changes, columns) %}
-select
-    {{- headwater_typed(columns) }}
-    _hw_op,
-    _hw_seq,
-    _hw_at,
-    _hw_text
-from {{ changes }}
-where {{ headwater_window() }}
+with changes as (
+
+    select
+        {{- headwater_typed(columns) }}
+        _hw_op,
+        _hw_seq,
+        _hw_at,
+        _hw_text
+    from {{ changes }}
+    where {{ headwater_window() }}
+
+)
+
+select * from changes
 {% endmacro %}
 
 
@@ -16,7 +22,13 @@ where {{ headwater_window() }}
     one of the rows that equal it in all columns.
 -#}
 {% macro headwater_remaining(log, columns) %}
-with counted as (
+with log as (
+
+    select * from {{ log }}
+
+),
+
+counted as (
 
     select
         *,
@@ -30,15 +42,21 @@ with counted as (
         sum(case when _hw_op = 'd' then 0 else 1 end) over (
             partition by {{ headwater_identity(columns) }}
         ) as _hw_inserts
-    from {{ log }}
+    from log
+
+),
+
+remaining as (
+
+    select
+        {{- headwater_typed(columns) }}
+        _hw_seq,
+        _hw_at,
+        _hw_text
+    from counted
+    where _hw_op <> 'd' and _hw_place <= _hw_inserts - _hw_deletes
 
 )
 
-select
-    {{- headwater_typed(columns) }}
-    _hw_seq,
-    _hw_at,
-    _hw_text
-from counted
-where _hw_op <> 'd' and _hw_place <= _hw_inserts - _hw_deletes
+select * from remaining
 {% endmacro %}

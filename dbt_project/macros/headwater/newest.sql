@@ -39,11 +39,23 @@ select * from newest
 
 {#- The rows that are there now: the newest change of each key, unless it deleted the row. -#}
 {% macro headwater_current(newest, columns) %}
-select
-    {{- headwater_typed(columns) }}
-    _hw_seq,
-    _hw_at,
-    _hw_text
-from {{ newest }}
-where not _hw_deleted
+with newest as (
+
+    select * from {{ newest }}
+
+),
+
+there as (
+
+    select
+        {{- headwater_typed(columns) }}
+        _hw_seq,
+        _hw_at,
+        _hw_text
+    from newest
+    where not _hw_deleted
+
+)
+
+select * from there
 {% endmacro %}

@@ -74,7 +74,7 @@ spans as (
 versions as (
 
     select
-        {{ headwater_list(columns) }},
+        {{- headwater_named(columns) }}
         _hw_at as {{ adapter.quote(valid_from) }},
         case when _hw_seq_to is null then {{ open_end }} else _hw_at_to end as {{ adapter.quote(valid_to) }},
         _hw_seq_to is null and _hw_op <> 'd' as {{ adapter.quote(current) }},
@@ -93,15 +93,27 @@ select * from versions
 
 {#- The history people read: the versions that rows had, without the deletes that ended them. -#}
 {% macro headwater_history(versions, columns, valid_from, valid_to, current) %}
-select
-    {{- headwater_typed(columns) }}
-    {{ adapter.quote(valid_from) }},
-    {{ adapter.quote(valid_to) }},
-    {{ adapter.quote(current) }},
-    _hw_op,
-    _hw_seq,
-    _hw_seq_to,
-    _hw_text
-from {{ versions }}
-where _hw_op <> 'd'
+with versions as (
+
+    select * from {{ versions }}
+
+),
+
+lived as (
+
+    select
+        {{- headwater_typed(columns) }}
+        {{ adapter.quote(valid_from) }},
+        {{ adapter.quote(valid_to) }},
+        {{ adapter.quote(current) }},
+        _hw_op,
+        _hw_seq,
+        _hw_seq_to,
+        _hw_text
+    from versions
+    where _hw_op <> 'd'
+
+)
+
+select * from lived
 {% endmacro %}

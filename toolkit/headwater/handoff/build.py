@@ -117,14 +117,23 @@ class Dbt:
         self._target = self._ours / "target"
 
     def build(
-        self, tables: Sequence[TableModel], *, full_refresh: bool = False, progress: Progress | None = None
+        self,
+        tables: Sequence[TableModel],
+        *,
+        full_refresh: bool = False,
+        variables: Mapping[str, int] | None = None,
+        progress: Progress | None = None,
     ) -> list[_Node]:
-        """Build the models of the tables and run their data tests; raises WarehouseError if one failed."""
+        """Build the models of the tables and run their data tests; raises WarehouseError if one failed.
+
+        variables    headwater_after, headwater_upto: the span of `_hw_seq` to apply (again)
+        """
         if not tables:
             return []
         paths = [f"path:{self._config.dbt.folder}/{t.relation}" for t in tables]
         words = ["build", "--indirect-selection", "cautious", "--exclude-resource-type", "unit_test"]
         words += ["--full-refresh"] if full_refresh else []
+        words += ["--vars", json.dumps(variables)] if variables else []
         code, said = self._run([*words, "--select", *paths], progress)
         nodes = self._results()
         failed = [n for n in nodes if n.status not in _OK]

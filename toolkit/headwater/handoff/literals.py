@@ -1,8 +1,8 @@
 """Text inside files that dbt renders with Jinja: escaped so that no name can run anything.
 
 dbt renders models, comments and YAML values alike, and `{% raw %}` ends at a name that holds `{% endraw %}`.
-So a text is written as a Jinja string literal in which every character that Jinja, SQL or YAML could act on is
-an escape.
+So a text is written as a Jinja string literal in which every character that Jinja, SQL or YAML could act on
+is an escape.
 """
 
 from __future__ import annotations

@@ -24,10 +24,7 @@ def project_files(config: Config, warehouse: WarehouseConfig, project: Path) -> 
         "version": "1.0",
         "config-version": 2,
         "profile": name,
-        "model-paths": [top],
-        "macro-paths": ["macros"],
-        "test-paths": ["tests"],
-        "target-path": "target",
+        **({"model-paths": [top]} if top != "models" else {}),
         "clean-targets": ["target"],
         "flags": {"send_anonymous_usage_stats": False},
     }

@@ -1,7 +1,7 @@
 """Staging: puts staged changes where the dbt sources read them, before dbt runs.
 
 DuckDB reads Parquet in place, so a source is a view over exactly the files of the lake (never a pattern:
-files that no version names may lie beside them). A warehouse that cannot would load them into a table of that name.
+files that no version names may lie beside them). Other warehouses load them into a table of that name.
 """
 
 from __future__ import annotations

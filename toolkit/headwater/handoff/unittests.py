@@ -13,8 +13,6 @@ from headwater.handoff.yamltext import Node
 
 Story = Mapping[str, Node]
 
-_AT = "2026-01-01 00:00:{:02d}+00"
-
 
 @dataclass(frozen=True, slots=True)
 class _Change:
@@ -98,40 +96,46 @@ class _Teller:
         expected: Sequence[Story],
         macros: Story | None = None,
     ) -> Story:
-        deleted = model == self._table.current and bool(self._table.schema.key)
-        rows = "\nunion all ".join(self._row(c, first=n == 0, deleted=deleted) for n, c in enumerate(story))
         found: dict[str, Node] = {"name": f"{model}__{what}", "model": model}
         if macros:
             found["overrides"] = {"macros": macros}
-        found["given"] = [{"input": given, "format": "sql", "rows": rows + "\n"}]
+        found["given"] = [{"input": given, "format": "sql", "rows": self._rows(story, given)}]
         return {**found, "expect": {"rows": list(expected)}}
 
     def _values(self, change: _Change) -> dict[str, Node]:
         key = set(self._table.schema.key)
         return {n: pair[change.row if n in key else change.content] for n, pair in self._samples.items()}
 
-    def _row(self, change: _Change, *, first: bool, deleted: bool) -> str:
-        """One select; the first one says the names and types."""
-        values, facts = self._values(change), self._facts
-        cells = [
-            (
-                f"'{values[c.name]}'" if c.name in values else "null",
-                facts.quote(c.name),
-                facts.column_type(c.type),
-            )
-            for c in self._table.schema.columns
-        ]
-        cells += [
-            (f"'{change.op}'", "_hw_op", facts.text),
-            (str(change.seq), "_hw_seq", facts.integer),
-            (f"'{_AT.format(change.seq)}'", "_hw_at", facts.moment),
-            ("null", "_hw_text", facts.text),
-        ]
-        if deleted:
-            cells.append((str(change.op == "d").lower(), "_hw_deleted", facts.flag))
-        if first:
-            return "select " + ", ".join(f"cast({cell} as {kind}) as {name}" for cell, name, kind in cells)
-        return "select " + ", ".join(f"cast({cell} as {kind})" for cell, _, kind in cells)
+    def _rows(self, story: Sequence[_Change], given: str) -> str:
+        """The story as a query, first what differs from row to row, then the columns around it."""
+        facts = self._facts
+        cells = [f"    {self._cell(c.name, facts.column_type(c.type))}," for c in self._table.schema.columns]
+        marked = given.startswith("ref") and bool(self._table.schema.key)
+        told: list[str] = []
+        names = [*map(facts.quote, self._samples), "_hw_op", "_hw_seq"]
+        for change in story:
+            values = [*(f"'{v}'" for v in self._values(change).values()), f"'{change.op}'", str(change.seq)]
+            named = [f"{v} as {n}" for v, n in zip(values, names, strict=True)]
+            told.append("select " + ", ".join(values if told else named))
+        return "\n".join(
+            [
+                "select",
+                *cells,
+                "    _hw_op,",
+                "    _hw_seq,",
+                f"    cast(null as {facts.moment}) as _hw_at,",
+                f"    cast(null as {facts.text}) as _hw_text" + ("," if marked else ""),
+                *(["    _hw_op = 'd' as _hw_deleted"] if marked else []),
+                "from (",
+                "    " + "\n    union all ".join(told),
+                ") as story",
+                "",
+            ]
+        )
+
+    def _cell(self, name: str, kind: str) -> str:
+        quoted = self._facts.quote(name)
+        return f"cast({quoted if name in self._samples else 'null'} as {kind}) as {quoted}"
 
 
 def _samples(arrow: pa.DataType) -> tuple[str, str]:

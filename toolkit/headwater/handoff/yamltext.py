@@ -13,6 +13,9 @@ Node = str | int | bool | None | Sequence["Node"] | Mapping[str, "Node"]
 class _Dumper(yaml.SafeDumper):
     """Block style as dbt projects write it: lists indented, SQL as literal blocks."""
 
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
