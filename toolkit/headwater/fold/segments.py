@@ -86,8 +86,6 @@ def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
 def _apart(pending: Sequence[Batch], step: Sequence[Batch]) -> bool:
     """Whether the next entry starts a new segment."""
     last, first = pending[-1].ref, step[0].ref
-    whole = last.phase == "snapshot_end"
-    reading, read_on = last.phase != "changes", first.phase != "changes"
-    if whole or reading or read_on:
-        return whole or not (reading and read_on and last.epoch == first.epoch)
-    return sum(b.ref.rows for b in (*pending, *step)) > SEGMENT_ROWS
+    if last.phase == first.phase == "changes":
+        return sum(b.ref.rows for b in (*pending, *step)) > SEGMENT_ROWS
+    return last.phase != "snapshot" or first.phase == "changes" or last.epoch != first.epoch

@@ -48,6 +48,7 @@ class Lake:
     def __init__(self, storage: Storage, memory_limit: str = "1GB") -> None:
         self._storage = storage
         self._memory_limit = memory_limit
+        self._opened: dict[Kind, tuple[TableId, DeltaTable]] = {}  # what `open` read last: `commit` goes on from it
 
     @contextmanager
     def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
@@ -78,7 +79,10 @@ class Lake:
     def open(self, table: TableId, kind: Kind) -> Held | None:
         """The newest version; None when nothing was ever committed."""
         delta = self._delta(table, kind)
-        return None if delta is None else _held(delta, table, kind)
+        if delta is None:
+            return None
+        self._opened[kind] = (table, delta)
+        return _held(delta, table, kind)
 
     def mark(self, table: TableId, kind: Kind = "mirror") -> Mark | None:
         """How far of the raw log a table holds; None when it does not exist."""
@@ -89,6 +93,12 @@ class Lake:
         """The newest Delta version; -1 when the table does not exist."""
         delta = self._delta(table, kind)
         return -1 if delta is None else int(delta.version())
+
+    def commits(self, table: TableId, kind: Kind = "mirror") -> list[tuple[int, Mark]]:
+        """Every Delta version of ours that is still in the table's log, oldest first, with its Mark."""
+        delta = self._delta(table, kind)
+        infos = [] if delta is None else reversed(delta.history())
+        return [(int(info["version"]), _mark(info)) for info in infos if _MARK in info]
 
     def schema(self, table: TableId, kind: Kind = "mirror") -> TableSchema | None:
         """The table's columns as the lake holds them (dropped ones too, types as wide as ever seen), and its key."""
@@ -173,15 +183,17 @@ class Lake:
                 )  # fmt: skip
             else:
                 delta = self._at(table, kind, held.version)
-                if not change.replace:
-                    self._add_columns(delta, held, change)
-                removes = [RemoveAction(path, True, now) for path in change.remove]
+                steps = 1 if change.replace else 1 + self._add_columns(delta, held, change)
+                removes = [] if change.replace else [RemoveAction(path, True, now) for path in change.remove]
+                mode = "overwrite" if change.replace else "append"
                 delta.create_write_transaction(
-                    [*adds, *([] if change.replace else removes)],
-                    "overwrite" if change.replace else "append",
-                    Schema.from_arrow(fields),
-                    commit_properties=promise,
+                    [*adds, *removes], mode, Schema.from_arrow(fields), commit_properties=promise
                 )
+                delta.update_incremental()
+                if delta.version() != held.version + steps:
+                    raise _raced(table, kind)
+                self._opened[kind] = (table, delta)
+                return _held(delta, table, kind)
         except DeltaError as failed:
             raise _explain(failed, table, kind) from None
         done = self.open(table, kind)
@@ -239,20 +251,26 @@ class Lake:
     def _at(self, table: TableId, kind: Kind, version: int) -> DeltaTable:
         from deltalake import DeltaTable
 
+        known, delta = self._opened.pop(kind, (None, None))
+        if delta is not None and known == table and delta.version() == version:
+            return delta
         uri, options = self._storage.delta(_folder(table, kind))
         return DeltaTable(uri, version=version, storage_options=options)
 
-    def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> None:
-        """New columns come in a commit of their own, under the old mark: no row has them yet."""
+    def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> int:
+        """New columns come in a commit of their own, under the old mark: no row has them yet. Returns commits."""
         from deltalake import Schema
 
         added = pa.schema(
             [(name, stored_type(t)) for name, t in change.layout.items() if name not in held.layout]
         )
-        if len(added):
-            layout = {**held.layout, **{n: t for n, t in change.layout.items() if n not in held.layout}}
-            before = Change(held.mark, held.schema, layout, notes=held.notes)
-            delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=_promise(before))
+        if not len(added):
+            return 0
+        layout = {**held.layout, **{n: t for n, t in change.layout.items() if n not in held.layout}}
+        before = Change(held.mark, held.schema, layout, notes=held.notes)
+        delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=_promise(before))
+        delta.update_incremental()
+        return 1
 
 
 def _folder(table: TableId, kind: Kind) -> str:
@@ -323,6 +341,12 @@ def _nothing(columns: Mapping[str, pa.DataType]) -> str:
     """No rows, of these columns."""
     cells = ", ".join(f"CAST(NULL AS {duckdb_type(kind)}) AS {quote(name)}" for name, kind in columns.items())
     return f"(SELECT {cells} WHERE FALSE)"
+
+
+def _raced(table: TableId, kind: Kind) -> Conflict:
+    return Conflict(
+        f"{_folder(table, kind)}: another writer was first", hint="headwater run   (see that only one runs)"
+    )
 
 
 def _explain(failed: Exception, table: TableId, kind: Kind) -> HeadwaterError:
