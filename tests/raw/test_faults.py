@@ -1,10 +1,13 @@
 """Disks and networks that fail, settings that are wrong: a named error with a hint, never a wrong answer."""
 
 import hashlib
+import http.client
+import http.server
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -340,6 +343,60 @@ def test_a_wrong_secret(s3_real: Bucket, tmp_path: Path) -> None:
     with open_bucket(unknown, tmp_path) as storage, pytest.raises(StorageError) as caught:
         storage.create("entry", b"1")
     assert "key" in caught.value.hint
+
+
+def test_an_answer_that_repeats_our_secrets(tmp_path: Path) -> None:
+    """What AWS says to a bad signature holds the request's headers, a session token among them."""
+
+    class Parrot(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = (
+                "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message><AWSAccessKeyId>canary-key"
+                f"</AWSAccessKeyId><StringToSign>{SECRET}</StringToSign>"
+                f"<CanonicalRequest>x-amz-security-token:{TOKEN}</CanonicalRequest></Error>"
+            ).encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_GET
+
+        def log_message(self, format: str, *words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Parrot) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        bucket = Bucket(f"http://127.0.0.1:{server.server_port}", "canary-key", "other", "some-bucket")
+        with open_bucket(bucket, tmp_path, session_token="other") as storage:
+            for act in (
+                lambda: storage.read("a"),
+                lambda: storage.create("a", b""),
+                lambda: list(storage.list()),
+            ):
+                with pytest.raises(StorageError, match="SignatureDoesNotMatch") as caught:
+                    act()
+                assert "canary" not in say(caught.value)
+        server.shutdown()
+
+
+@pytest.mark.live
+def test_a_server_without_put_if_absent_is_refused(
+    s3: Bucket, proxy: HttpProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = proxy.forward
+
+    def deaf(method: str, path: str, headers: dict[str, str], body: bytes) -> http.client.HTTPResponse:
+        kept = {name: value for name, value in headers.items() if name.lower() != "if-none-match"}
+        return real(method, path, kept, body)
+
+    monkeypatch.setattr(proxy, "forward", deaf)
+    with open_bucket(s3.via(proxy.endpoint), tmp_path) as storage:
+        for _ in range(2):
+            with pytest.raises(StorageError, match="ignores If-None-Match") as caught:
+                RawLog(storage).append([], Position("a"), 0)
+            assert caught.value.hint
+    assert not any("raw/log" in key for key in list(s3.keys()))
 
 
 @pytest.mark.live

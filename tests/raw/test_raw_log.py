@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,14 @@ import pytest
 from headwater.errors import Conflict, Corrupt, StorageError
 from headwater.model import STRIDE, BatchRef, ChangeBatch, Entry, Phase, Position, TableId, TableSchema
 from headwater.raw import RawLog, TableState
-from headwater.raw.entries import CHECKPOINT_EVERY, checkpoint_path, entry_path, read_entry, write_entry
+from headwater.raw.entries import (
+    CHECKPOINT_EVERY,
+    checkpoint_path,
+    entry_path,
+    fold_tables,
+    read_entry,
+    write_entry,
+)
 from headwater.storage import Storage
 from raw.batches import ORDERS, SCHEMA, make_batch, with_meta
 
@@ -84,9 +92,11 @@ def test_what_was_written_is_read(place: Place) -> None:
 
 
 def test_equal_rows_are_equal_bytes_however_they_lie_in_memory(storage: Storage, tmp_path: Path) -> None:
-    rows = make_batch(5000).rows
-    pieces = pa.concat_tables([rows.slice(0, 7), rows.slice(7, 2500), rows.slice(2507)])
-    sliced = pa.concat_tables([make_batch(100).rows, rows]).slice(100)
+    # Long enough for many pages, whose boundaries would follow those of the pieces.
+    texts = pa.array([f"{i:0200d}" for i in range(30_100)], pa.string())
+    rows = with_meta(SCHEMA, [pa.array(range(30_100), pa.int64()), texts])
+    sliced, rows = rows.slice(100), pa.concat_tables([rows]).slice(100).combine_chunks()
+    pieces = pa.concat_tables([rows.slice(0, 7), rows.slice(7, 12_500), rows.slice(12_507)])
     log = RawLog(storage)
     names = {log.stage(ChangeBatch(SCHEMA, some), 1, 0).path for some in (rows, pieces, sliced)}
     assert len(names) == 1
@@ -163,6 +173,16 @@ def test_looking_does_not_move_where_a_writer_stands(place: Place) -> None:
     assert [e.position.token for e in one.entries()] == ["a", "b"]
 
 
+def test_a_stale_writer_is_told_of_the_conflict_not_of_its_numbers(place: Place) -> None:
+    one, two = RawLog(place()), RawLog(place())
+    made = one.stage(make_batch(2), 1, 0)
+    one.last()
+    two.append([two.stage(make_batch(5), 1, 0)], Position("theirs"), 20)
+    one.last()
+    with pytest.raises(Conflict):
+        one.append([made], Position("ours"), 8)
+
+
 def test_of_sixteen_writers_one_gets_the_number(place: Place) -> None:
     RawLog(place()).append([], Position("start"), 0)
     logs = [RawLog(place()) for _ in range(16)]
@@ -213,14 +233,21 @@ def test_last_is_found_from_anywhere(storage: Storage, count: int) -> None:
     assert RawLog(storage).last().seq == count - 1  # type: ignore[union-attr]
 
 
-def test_last_asks_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = Storage.open(str(tmp_path), cache=tmp_path)
-    fill(RawLog(storage), 1000)
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 552 entries; to be copied before it is changed."""
+    root = tmp_path_factory.mktemp("long") / "lake"
+    fill(RawLog(Storage.open(str(root), cache=root)), 2 * CHECKPOINT_EVERY + 40)
+    return root
+
+
+def test_last_asks_little(long_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage.open(str(long_log), cache=long_log)
     asked = []
     real = storage.exists
     monkeypatch.setattr(storage, "exists", lambda path: asked.append(path) or real(path))
     log = RawLog(storage)
-    assert log.last().seq == 999  # type: ignore[union-attr]
+    assert log.last().seq == 551  # type: ignore[union-attr]
     assert len(asked) <= 21
     asked.clear()
     log.last()
@@ -233,6 +260,13 @@ def test_a_hole_is_named(storage: Storage) -> None:
     for act in (lambda: RawLog(storage).last(), lambda: list(RawLog(storage).entries(-1, 9))):
         with pytest.raises(Corrupt, match="00006.json: the entry is gone"):
             act()
+
+
+def test_what_else_lies_around_is_no_entry(storage: Storage) -> None:
+    fill(RawLog(storage), 3)
+    for name in ("raw/log/notes.txt", "raw/log/00000000000000000003.json.bak", "raw/log/3.json"):
+        storage.create(name, b"")
+    assert RawLog(storage).last().seq == 2  # type: ignore[union-attr]
 
 
 def test_entries_may_be_left_half_read(storage: Storage) -> None:
@@ -265,11 +299,11 @@ def test_tables_follow_the_entries(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("harm", ["none", "delete", "flip", "truncate", "empty", "newer"])
-def test_checkpoints_only_save_time(tmp_path: Path, harm: str) -> None:
+def test_checkpoints_only_save_time(long_log: Path, tmp_path: Path, harm: str) -> None:
+    shutil.copytree(long_log, tmp_path, dirs_exist_ok=True)
     storage = Storage.open(str(tmp_path), cache=tmp_path)
-    log = RawLog(storage)
-    fill(log, 2 * CHECKPOINT_EVERY + 40)
-    truth = dict(log.tables())
+    truth: dict[TableId, TableState] = {}
+    fold_tables(truth, RawLog(storage).entries())
     made = list(storage.list("raw/checkpoints"))
     assert made == [checkpoint_path(CHECKPOINT_EVERY - 1), checkpoint_path(2 * CHECKPOINT_EVERY - 1)]
     newest = tmp_path / made[1]
@@ -292,11 +326,10 @@ def test_checkpoints_only_save_time(tmp_path: Path, harm: str) -> None:
         assert newest.read_bytes() == content
 
 
-def test_a_checkpoint_spares_the_entries_before_it(tmp_path: Path) -> None:
+def test_a_checkpoint_spares_the_entries_before_it(long_log: Path, tmp_path: Path) -> None:
+    shutil.copytree(long_log, tmp_path, dirs_exist_ok=True)
     storage = Storage.open(str(tmp_path), cache=tmp_path)
-    log = RawLog(storage)
-    fill(log, CHECKPOINT_EVERY + 3)
-    truth = dict(log.tables())
+    truth = dict(RawLog(storage).tables())
     storage.delete([entry_path(5)])
     assert dict(RawLog(storage).tables()) == truth
 

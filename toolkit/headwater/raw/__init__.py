@@ -6,6 +6,7 @@ number can be written once, by whoever is first: that is what fences off a secon
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -195,15 +196,16 @@ class RawLog:
         if self._looked:
             return
         newest = self._gallop(-1)
-        while True:
-            # Numbers have no holes, so nothing may follow; else a lost entry would be written anew.
-            behind = next(self._storage.list(LOG, entry_path(newest) if newest >= 0 else ""), None)
-            if behind is None:
+        # Numbers have no holes, so nothing may follow: else a lost entry would be written anew.
+        for pause in (0.0, 0.1, 0.4):
+            behind = self._storage.list(LOG, entry_path(newest) if newest >= 0 else "")
+            if not any(number(path) > newest for path in behind):
                 break
-            again = self._gallop(newest)
-            if again == newest:
-                raise _gone(newest + 1)
-            newest = again
+            # Somebody appends right now, and a bucket's listing may be ahead of its files.
+            time.sleep(pause)
+            newest = self._gallop(newest)
+        else:
+            raise _gone(newest + 1)
         self._newest = self._read(newest) if newest >= 0 else None
         self._stand, self._looked = newest, True
 

@@ -56,7 +56,7 @@ def checkpoint_path(seq: int) -> str:
 
 def number(path: str) -> int:
     """The number in the name of an entry or checkpoint; -1 for a file that is neither."""
-    found = re.fullmatch(r".*/(\d{20})\.json", path)
+    found = re.fullmatch(r".*/([0-9]{20})\.json", path)
     return int(found[1]) if found else -1
 
 

@@ -26,10 +26,11 @@ from headwater.storage.cache import Cache
 from headwater.storage.options import BucketOptions, read_options, split_bucket
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 T = TypeVar("T")
 
+_PROOF = ".scratch/put-if-absent"
 _KEY_LIMIT = 1024  # bytes; S3's, not every server enforces it
 _TRIES = 5
 _SINGLE_PUT = 16 << 20
@@ -58,6 +59,7 @@ class BucketStorage(Storage):
     def __init__(self, place: str, options: Mapping[str, str], cache: Path, cache_bytes: int) -> None:
         self._bucket, self._prefix = split_bucket(place)
         self._options: BucketOptions = read_options(options)
+        self._proven = False
         self._store = self._connect()
         identity = f"{self._options.endpoint}|{self._bucket}|{self._prefix}"
         self._cache = Cache(cache, identity, cache_bytes)
@@ -81,6 +83,8 @@ class BucketStorage(Storage):
                 return False
             return True
 
+        if not self._proven:
+            self._prove()
         reach(f"{step}.before")
         made = self._repeat(path, put)
         reach(f"{step}.after")
@@ -152,7 +156,8 @@ class BucketStorage(Storage):
                 return
             for item in page:
                 name = item["path"][len(self._prefix) :]
-                yield Stored(name, item["size"], item["last_modified"])
+                if name != _PROOF:
+                    yield Stored(name, item["size"], item["last_modified"])
 
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files, a thousand with each request."""
@@ -189,7 +194,7 @@ class BucketStorage(Storage):
                 self._bucket,
                 config=config,
                 client_options={
-                    "allow_http": self._options.allow_http,
+                    **_allow_http(self._options.allow_http),
                     "connect_timeout": timedelta(seconds=min(5.0, timeout)),
                     "read_timeout": timedelta(seconds=timeout),
                     # Of a whole request, body included: a big file on a slow line must still come through.
@@ -207,6 +212,26 @@ class BucketStorage(Storage):
             )
         except BaseError as failed:
             raise self._explain("store", failed) from None
+
+    def _prove(self) -> None:
+        """See once that the server refuses what is there: some take no notice, and two writers would both win."""
+        key = self._key(_PROOF)
+
+        def put() -> bool:
+            try:
+                obstore.put(
+                    self._store, key, b"is If-None-Match honoured?\n", mode="create", use_multipart=False
+                )
+            except AlreadyExistsError:
+                return True
+            return False
+
+        if not self._repeat(_PROOF, put) and not self._repeat(_PROOF, put):
+            raise StorageError(
+                f"s3://{self._bucket}: the server ignores If-None-Match: writers would overwrite each other",
+                hint="use a server with conditional writes: AWS S3, Ceph RGW, MinIO, Cloudflare R2",
+            )
+        self._proven = True
 
     def _key(self, path: str) -> str:
         key = self._prefix + check_name(path)
@@ -269,6 +294,8 @@ class BucketStorage(Storage):
             said = " ".join(m[1] for m in (code, status) if m)
             if not hint and isinstance(failed, (PermissionDeniedError, UnauthenticatedError)):
                 hint = _REFUSED
+        elif "configured region" in text:
+            said, hint = "the bucket is in another region", "store_options: region: <the bucket's region>"
         elif isinstance(failed, _Undecided):
             said, hint = "other writers keep competing for this name", "headwater run"
         elif _HTTP.search(text):
@@ -282,6 +309,11 @@ class BucketStorage(Storage):
 
 class _Undecided(Exception):
     """A put-if-absent was turned down although nothing is there."""
+
+
+def _allow_http(wanted: bool) -> ClientConfig:
+    """Not wanted here may still be wanted by the environment, with the endpoint that stands there."""
+    return {"allow_http": True} if wanted else {}
 
 
 def _reason(text: str) -> str:

@@ -54,7 +54,7 @@ class Cache:
     def release(self) -> None:
         """Take back every link."""
         with self._lock:
-            for link in self._held.values():
+            for link in self._links.iterdir() if self._links else ():
                 link.unlink(missing_ok=True)
             self._held.clear()
 

@@ -8,6 +8,7 @@ import shutil
 import threading
 import uuid
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -51,7 +52,9 @@ def _claim(root: Path) -> tuple[Path, int]:
         name = uuid.uuid4().hex
         lock = root / f"{name}.lock"
         held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        # A file system without flock leaves leftovers of dead processes behind, and nothing worse.
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
         if _names(lock, held):
             folder = root / name
             folder.mkdir(mode=0o700)
