@@ -72,11 +72,12 @@ class ScriptSource:
     def facts(self) -> Mapping[str, str | int | None]:
         return {}
 
-    def prepare(self, tables: Sequence[TableId], since: Position | None) -> None:
+    def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
         if self.kept_from is None:
             self.kept_from = len(self.transactions)
         if since and int(since.token) < self.confirmed:
             raise PositionLost("confirmed beyond what was logged")
+        return []
 
     @contextmanager
     def cut(self) -> Iterator["ScriptCut"]:

@@ -49,7 +49,9 @@ def replay(log: RawLog, table: TableId) -> dict[int, int | None]:
     return now
 
 
-def run(source: ScriptSource, log: RawLog, tables: list[TableId], reload: tuple[TableId, ...] = ()) -> Capture:
+def run(
+    source: ScriptSource, log: RawLog, tables: list[TableId], reload: tuple[TableId, ...] = ()
+) -> Capture:
     capture = Capture(source, log, tables)
     capture.start(reload)
     capture.drain()
@@ -169,7 +171,9 @@ steps = st.lists(
 
 
 @given(steps)
-def test_any_story_with_any_stops_equals_the_source(tmp_path_factory: pytest.TempPathFactory, story: Any) -> None:
+def test_any_story_with_any_stops_equals_the_source(
+    tmp_path_factory: pytest.TempPathFactory, story: Any
+) -> None:
     folder = tmp_path_factory.mktemp("story")
     source = ScriptSource([A, B, C])
     for before, during, chosen, reload, nth, after in [*story, ([], [], {A, B, C}, set(), None, False)]:

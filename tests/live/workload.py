@@ -10,7 +10,8 @@ from servers.postgres import Database, find_version
 
 SETUP = """
 create table acct (id int primary key, v int not null, note text, big text);
-create table audit (n bigint generated always as identity primary key, id int, op text, v int, note text, big text);
+create table audit (n bigint generated always as identity primary key,
+    id int, op text, v int, note text, big text);
 create function keep_audit() returns trigger language plpgsql security definer as $$
 begin
   if tg_op = 'DELETE' or (tg_op = 'UPDATE' and old.id <> new.id) then
@@ -25,7 +26,7 @@ create trigger keep_audit after insert or update or delete on acct for each row 
 insert into acct select n, 0, 'n' || n, repeat(md5(n::text), 300) from generate_series(1, 500) n;
 """
 
-#: One transaction of everything: a TOAST column left alone, a key change, a delete, a re-insert, a savepoint undone.
+#: One transaction of everything: TOAST left alone, a key change, a delete, a re-insert, a savepoint undone.
 SCRIPT = r"""
 \set a random(1, 500)
 \set b random(1, 500)
@@ -38,14 +39,16 @@ update acct set v = -1 where id = :b;
 rollback to s;
 update acct set big = repeat(md5(:v::text), 300) where id = :a and :v % 11 = 0;
 delete from acct where id = :c and :v % 3 = 0;
-insert into acct values (:c, :v, 'again', repeat(md5(:v::text), 200)) on conflict (id) do update set v = excluded.v;
-update acct set id = 1000 + :b where id = :b and :v % 5 = 0 and not exists (select from acct where id = 1000 + :b);
+insert into acct values (:c, :v, 'again', repeat(md5(:v::text), 200))
+    on conflict (id) do update set v = excluded.v;
+update acct set id = 1000 + :b
+    where id = :b and :v % 5 = 0 and not exists (select from acct where id = 1000 + :b);
 end;
 """
 
 
 def prepare(pg: Database) -> None:
-    """Create pgbench's tables and ours; the keyless one gets an identity, as a DBA would be told to give it."""
+    """Create pgbench's tables and ours; the keyless one gets an identity, as a DBA is told to give it."""
     run_pgbench(pg, "-i", "-s", "1", "-q")
     pg.run("alter table pgbench_history replica identity full")
     pg.run(SETUP)
@@ -57,7 +60,9 @@ def start_load(pg: Database, folder: Path, seconds: int) -> "subprocess.Popen[by
     script.write_text(SCRIPT)
     options = ["-c", "4", "-j", "1", "-T", str(seconds), "-n", "-b", "tpcb-like@1", "-f", f"{script}@1"]
     # Deadlocks between key changes are the load's own affair.
-    return subprocess.Popen(_pgbench(pg, *options, "--max-tries=20"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        _pgbench(pg, *options, "--max-tries=20"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def run_pgbench(pg: Database, *options: str) -> None:

@@ -85,11 +85,12 @@ class Capture:
         last = self._log.last()
         self._reached = last.position if last else None
         done = Captured(self._reached, self._reached)
-        self._source.prepare(self._tables, self._reached)
+        unkept = self._source.prepare(self._tables, self._reached)
         self._release()
         state = self._log.tables()
         self._reload = {t for t in self._tables if t in state and state[t].reload}
-        self._load(done, {t for t in self._tables if t not in state or not state[t].complete} | set(reload))
+        partial = {t for t in self._tables if t not in state or not state[t].complete}
+        self._load(done, partial | self._reload | set(unkept) | set(reload))
         return done
 
     def drain(self, until: Position | None = None) -> Captured:

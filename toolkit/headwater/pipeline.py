@@ -11,13 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
+from headwater.canonical import quote
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
-from headwater.model import Finding, TableId, TableInfo
+from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
     import duckdb
+    from duckdb import DuckDBPyConnection
 
     from headwater.events import Sink
     from headwater.explain import Step
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from headwater.lake import Kind
     from headwater.run import Parts, Runner
     from headwater.state import Hold, RunRecord
-    from headwater.verify import VerifyReport
+    from headwater.verify import Relation, VerifyReport
 
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
 _SETTLES = 3
@@ -189,7 +191,7 @@ class Pipeline:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
-        from headwater.verify import compare
+        from headwater.verify import VerifyReport, verify
 
         with self._running(sinks) as (runner, specs, _):
             chosen = configuration.select(tables or ["*.*"], list(specs))
@@ -197,7 +199,12 @@ class Pipeline:
                 runner.run("delta", build=False)
                 with self.parts.source.cut() as cut:
                     if not runner.settle(cut.position):
-                        return compare(cut, chosen, self.parts.lake, self._warehouse())
+                        schemas = [self._newest(t) for t in chosen]
+                        with self._lake_relations() as lake, self._warehouse_relations() as warehouse:
+                            checks = verify(
+                                cut, schemas, lake, warehouse, scratch=self.parts.storage.scratch()
+                            )
+                        return VerifyReport(cut.position, tuple(checks))
         raise SourceError(
             "the tables change their columns faster than they can be compared", hint="headwater verify"
         )
@@ -237,9 +244,12 @@ class Pipeline:
 
     def dbt_generate(self, *, force: bool = False) -> Generated:
         """Write the dbt models of all tables in the lake into the project; `force` replaces edited ones."""
-        from headwater.handoff.dbt import generate
+        from headwater.handoff.dbt import generate, table_models
 
-        return generate(self.config, self._specs_in_lake(), self.parts.lake, force=force)
+        specs = {t: s for t, s in self._specs_in_lake().items() if self.parts.lake.mark(t, "changes")}
+        staged = {t: self.parts.lake.staged(t) for t in specs}
+        models = table_models(staged, specs)
+        return generate(Path(self.config.dbt.project), models, self.config, force=force)
 
     def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
         """Stage what the lake holds and build the models; None when the warehouse has it all."""
@@ -304,11 +314,46 @@ class Pipeline:
             )
         return found[0]
 
+    def _newest(self, table: TableId) -> TableSchema:
+        log = self.parts.log
+        return log.schema(table, log.tables()[table].schema)
+
+    @contextmanager
+    def _lake_relations(self) -> Iterator[Relation]:
+        lake = self.parts.lake
+        with lake.connect(self.config.memory_limit) as con:
+            yield lambda t: (lake.relation(con, t, empty=self._newest(t)), con)
+
+    @contextmanager
+    def _warehouse_relations(self) -> Iterator[Relation | None]:
+        """The models of current rows in the warehouse; None when there is no warehouse."""
+        import duckdb
+
+        from headwater.handoff.tables import TableModel
+
+        warehouse = self.config.warehouse
+        if warehouse is None or not Path(warehouse.path).exists():
+            yield None
+            return
+        with duckdb.connect(warehouse.path, read_only=True) as con:
+            con.execute("SET TimeZone = 'UTC'")
+            there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
+
+            def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
+                name = TableModel(self._newest(table), self.config.spec(table).mode).current
+                if (warehouse.schema, name) not in there:
+                    return None
+                return f"{quote(warehouse.schema)}.{quote(name)}", con
+
+            yield find
+
     def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
         return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}
 
     def _relation(self, name: str, kind: Kind) -> duckdb.DuckDBPyRelation:
         import duckdb
 
+        table = self._captured(name)
         con = duckdb.connect(config={"memory_limit": self.config.memory_limit})
-        return con.sql(f"SELECT * FROM {self.parts.lake.relation(con, self._captured(name), kind)}")
+        con.execute("SET TimeZone = 'UTC'")
+        return con.sql(f"SELECT * FROM {self.parts.lake.relation(con, table, kind, self._newest(table))}")

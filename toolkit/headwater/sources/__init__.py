@@ -54,8 +54,10 @@ class Source(Protocol):
         """A position as the source's own tools print it (LSN, binlog coordinates, SCN); needs no connection."""
         ...
 
-    def prepare(self, tables: Sequence[TableId], since: Position | None) -> None:
+    def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
         """Make the source keep what happens from now on (publication, slot); idempotent; before the first cut.
+
+        Returns the tables whose changes it did not keep until now: they must be read, also when they were before.
 
         Raises PositionLost when `since` can no longer be continued, PreflightFailed when it cannot be set up.
         """
