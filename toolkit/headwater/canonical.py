@@ -123,7 +123,9 @@ def column_texts(schema: TableSchema, held: Mapping[str, str] | None = None) -> 
         name = quote(column.name)
         text = canonical_text(name, types[column.name], column.type)
         other = (
-            f" WHEN _hw_text IS NOT NULL THEN '~' || {_beside(column.name)}" if "_hw_text" in types else ""
+            f" WHEN _hw_text IS NOT NULL THEN '~' || {beside_text(column.name)}"
+            if "_hw_text" in types
+            else ""
         )
         texts[column.name] = f"CASE WHEN {name} IS NOT NULL THEN {text}{other} END"
     return texts
@@ -137,7 +139,7 @@ def shown_text(name: str, held: str, beside: bool) -> str:
     value = quote(name)
     zoned = held == "TIMESTAMP WITH TIME ZONE"
     text = f"CAST(timezone('UTC', {value}) AS VARCHAR) || '+00'" if zoned else f"CAST({value} AS VARCHAR)"
-    return f"coalesce({text}, {_beside(name)})" if beside else text
+    return f"coalesce({text}, {beside_text(name)})" if beside else text
 
 
 def held_types(schema: TableSchema) -> dict[str, str]:
@@ -145,7 +147,7 @@ def held_types(schema: TableSchema) -> dict[str, str]:
     return {c.name: duckdb_type(c.type) for c in schema.columns} | {"_hw_text": "VARCHAR"}
 
 
-def _beside(name: str) -> str:
+def beside_text(name: str) -> str:
     """SQL of the text that `_hw_text` carries for a column."""
     pointer = "/" + name.replace("~", "~0").replace("/", "~1")
     return f"json_extract_string(_hw_text, {literal(pointer)})"
