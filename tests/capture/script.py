@@ -40,6 +40,7 @@ class ScriptSource:
         self.reload_at: set[tuple[int, TableId]] = set()
         self.during_cut: list[list[Change]] = []
         self.silent = False
+        self.altered: set[TableId] = set()
 
     def commit(self, *changes: Change) -> None:
         self.transactions.append(list(changes))
@@ -78,6 +79,9 @@ class ScriptSource:
         if since and int(since.token) < self.confirmed:
             raise PositionLost("confirmed beyond what was logged")
         return []
+
+    def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
+        return [t for t in known if t in self.altered]
 
     @contextmanager
     def cut(self) -> Iterator["ScriptCut"]:

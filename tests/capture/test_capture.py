@@ -1,17 +1,19 @@
 """Capture against a scripted source: the log is in order, whole, and the same after any failure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.script import Change, ScriptSource
+from capture.script import Change, ScriptSource, schema_of
 from headwater.capture import Capture
 from headwater.errors import Conflict, SourceError
-from headwater.model import TableId
+from headwater.model import Column, TableId
 from headwater.raw import RawLog
 from headwater.storage import Storage
 
@@ -52,7 +54,7 @@ def replay(log: RawLog, table: TableId) -> dict[int, int | None]:
 def run(
     source: ScriptSource, log: RawLog, tables: list[TableId], reload: tuple[TableId, ...] = ()
 ) -> Capture:
-    capture = Capture(source, log, tables)
+    capture = Capture(source, log, [schema_of(t) for t in tables])
     capture.start(reload)
     capture.drain()
     return capture
@@ -119,6 +121,16 @@ def test_unlogged_changes_are_read_again_in_the_same_run(tmp_path: Path) -> None
     assert state[B].epoch == 1
 
 
+def test_a_table_altered_without_a_logged_change_is_read_again(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1), (B, "c", 1, 1))
+    run(source, log, [A, B])
+    source.altered = {A, B}
+    other = replace(schema_of(A), columns=(*schema_of(A).columns, Column("w", pa.int64())))
+    Capture(source, log, [other, schema_of(B)]).start()
+    assert (log.tables()[A].epoch, log.tables()[B].epoch) == (2, 1)
+
+
 def test_silence_while_the_source_is_ahead_is_a_failure(tmp_path: Path) -> None:
     source, log = ScriptSource([A]), open_log(tmp_path)
     source.commit((A, "c", 1, 1))
@@ -137,7 +149,7 @@ def test_a_lost_lease_stops_before_the_next_entry(tmp_path: Path) -> None:
         raise Conflict("another runner")
 
     with pytest.raises(Conflict):
-        Capture(source, log, [A], guard=lost).start()
+        Capture(source, log, [schema_of(A)], guard=lost).start()
     assert log.last() is None
     assert source.confirmed == 0
 

@@ -67,14 +67,18 @@ class Capture:
         self,
         source: Source,
         log: RawLog,
-        tables: Sequence[TableId],
+        tables: Sequence[TableSchema],
         watch: Watch = _ignore,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`guard` raises Conflict once this runner lost the pipeline; asked before every entry."""
+        """`tables` are the chosen ones as the source has them now.
+
+        `guard` raises Conflict once this runner lost the pipeline; asked before every entry.
+        """
         self._source = source
         self._log = log
-        self._tables = tuple(dict.fromkeys(tables))
+        self._schemas = {s.table: s for s in tables}
+        self._tables = tuple(self._schemas)
         self._watch = watch
         self._guard = guard
         self._reached: Position | None = None
@@ -90,7 +94,7 @@ class Capture:
         state = self._log.tables()
         self._reload = {t for t in self._tables if t in state and state[t].reload}
         partial = {t for t in self._tables if t not in state or not state[t].complete}
-        self._load(done, partial | self._reload | set(unkept) | set(reload))
+        self._load(done, partial | self._reload | set(unkept) | self._altered(state) | set(reload))
         return done
 
     def drain(self, until: Position | None = None) -> Captured:
@@ -122,6 +126,16 @@ class Capture:
     def unsettled(self) -> frozenset[TableId]:
         """Tables that must be read again before they equal the source."""
         return frozenset(self._reload)
+
+    def _altered(self, state: Mapping[TableId, TableState]) -> set[TableId]:
+        """Tables whose rows an ALTER TABLE changed, and which no logged change has told us of yet."""
+        known = _Known(self._log, state)
+        newer = {
+            t: known[t]
+            for t, schema in self._schemas.items()
+            if t in state and state[t].complete and state[t].schema != schema.fingerprint()
+        }
+        return set(self._source.unlogged(newer)) if newer else set()
 
     def _release(self) -> None:
         last, state = self._log.last(), self._log.tables()

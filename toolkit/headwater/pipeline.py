@@ -257,7 +257,7 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            runner = Runner(self.parts, self._specs_in_lake(), guard=lease.check)
+            runner = Runner(self.parts, self._specs_in_lake(), (), guard=lease.check)
             return runner.build(full_refresh=full_refresh)
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
@@ -279,10 +279,11 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            specs, notes = self._choose()
-            yield Runner(self.parts, specs, sinks, guard=lease.check, notes=notes), specs, lease
+            schemas, notes = self._choose()
+            specs = {s.table: self.config.spec(s.table) for s in schemas}
+            yield Runner(self.parts, specs, schemas, sinks, guard=lease.check, notes=notes), specs, lease
 
-    def _choose(self) -> tuple[Mapping[TableId, TableSpec], Sequence[str]]:
+    def _choose(self) -> tuple[Sequence[TableSchema], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
         infos = {i.schema.table: i for i in self.parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
@@ -293,10 +294,10 @@ class Pipeline:
                 if table in named:
                     raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
                 notes.append(f"{table} is left out: {note}")
-        specs = {t: self.config.spec(t) for t in wanted if not infos[t].note}
-        if not specs:
+        schemas = [infos[t].schema for t in wanted if not infos[t].note]
+        if not schemas:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        return specs, notes
+        return schemas, notes
 
     def _captured(self, name: str) -> TableId:
         """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""

@@ -23,7 +23,7 @@ from headwater.errors import HeadwaterError, SourceError
 from headwater.events import Event, Sink, Value, tell
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
-from headwater.model import Position, TableId
+from headwater.model import Position, TableId, TableSchema
 from headwater.raw import RawLog
 from headwater.refresh import refresh
 from headwater.sources import Source
@@ -79,6 +79,7 @@ class Runner:
         self,
         parts: Parts,
         specs: Mapping[TableId, TableSpec],
+        schemas: Sequence[TableSchema],
         sinks: Sequence[Sink] = (),
         *,
         guard: Callable[[], None] = lambda: None,
@@ -90,7 +91,7 @@ class Runner:
         self._sinks = sinks
         self._guard = guard
         self._notes = tuple(notes)
-        self._capture = Capture(parts.source, parts.log, list(specs), self._watch, guard)
+        self._capture = Capture(parts.source, parts.log, schemas, self._watch, guard)
         self._built_at = 0.0
 
     def run(self, mode: str, reload: Collection[TableId] = (), *, build: bool = True) -> RunRecord:

@@ -1,8 +1,8 @@
 """Sources: anything that can be read whole and then followed.
 
-To add one, write ``sources/<kind>.py`` (or ``sources/<kind>/`` where there is a wire format) with a class that
-satisfies `Source`, register it under the entry-point group ``headwater.sources``, and subclass the contract
-suite in ``tests/contracts``.
+To add one, write ``sources/<kind>.py`` (or ``sources/<kind>/`` where there is a wire format) with a class
+that satisfies `Source`, register it under the entry-point group ``headwater.sources``, and subclass the
+contract suite in ``tests/contracts``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Cut(Protocol):
         ...
 
     def read(self, table: TableId) -> Iterator[ChangeBatch]:
-        """Every row as `r`, in bounded memory; the last batch (it may be empty) has phase ``snapshot_end``."""
+        """Every row as `r`, in bounded memory; the last batch, which may be empty, is ``snapshot_end``."""
         ...
 
     def digest(self, schema: TableSchema, where: str = "") -> Digest:
@@ -51,15 +51,23 @@ class Source(Protocol):
         ...
 
     def show(self, position: Position) -> str:
-        """A position as the source's own tools print it (LSN, binlog coordinates, SCN); needs no connection."""
+        """A position as the source's own tools print it (LSN, SCN, ...); needs no connection."""
         ...
 
     def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
-        """Make the source keep what happens from now on (publication, slot); idempotent; before the first cut.
+        """Make the source keep what happens from now on; idempotent; before the first cut.
 
-        Returns the tables whose changes it did not keep until now: they must be read, also when they were before.
+        Returns the tables whose changes it did not keep until now: they must be read, even if they were before.
 
         Raises PositionLost when `since` can no longer be continued, PreflightFailed when it cannot be set up.
+        """
+        ...
+
+    def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
+        """Those tables whose rows now read otherwise than logged: a default, a rename or a new type since.
+
+        `known` is the newest logged schema of each. The stream tells the same as `ChangeBatch.reload`, but
+        only with the next change of the table.
         """
         ...
 
@@ -77,11 +85,11 @@ class Source(Protocol):
     ) -> Iterator[ChangeBatch | Position]:
         """Committed changes from `since` on, in commit order, up to `until` (default: the head at the call).
 
-        Yields the batches of a window (one for each table and schema version in it), then the Position they reach:
-        the only safe places to stop. A window ends between transactions; one huge transaction is many batches
-        and one Position. The last item is the Position reached, also when nothing matched. Ends only when
-        `until` is reached, else raises. `_hw_seq` starts at 0 with each call (see STRIDE). `known` is the newest
-        schema of each table in the raw log: what differs from it in an unlogged way sets `ChangeBatch.reload`.
+        Yields the batches of a window (one for each table and schema version in it), then the Position they
+        reach: the only safe places to stop. A window ends between transactions; one huge transaction is many
+        batches and one Position. The last item is the Position reached, also when nothing matched. Ends only
+        when `until` is reached, else raises. `_hw_seq` starts at 0 with each call (see STRIDE). `known` is the
+        newest logged schema of each table: what differs from it in an unlogged way sets `ChangeBatch.reload`.
         """
         ...
 

@@ -14,13 +14,13 @@ from headwater.errors import ConfigError, Conflict, SourceError
 from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Cut
 from headwater.sources.postgres import catalog, check, grants, publish, slot
-from headwater.sources.postgres.command import identify
+from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
 from headwater.sources.postgres.cut import open_cut
 from headwater.sources.postgres.follow import Follower, Limits, Reached
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
 from headwater.sources.postgres.stream import Stream
-from headwater.sources.postgres.versions import Versions
+from headwater.sources.postgres.versions import Versions, must_reload
 from headwater.sources.postgres.window import Window
 
 
@@ -77,6 +77,7 @@ class PostgresSource:
         self._look: psycopg.Connection | None = None
         self._stream: Stream | None = None
         self._last_pid = 0
+        self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
 
     def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
@@ -93,7 +94,7 @@ class PostgresSource:
         """The end of the log that is safe on the server's disk."""
         with closing(self._server.sender()) as sender:
             here = identify(self._server, sender)
-        return Place(self._flushed(), here.system, here.timeline, here.database, self._slot).position()
+        return self._place(here, self._flushed()).position()
 
     def behind(self, position: Position) -> int:
         """Bytes of log between the position and the head."""
@@ -108,28 +109,33 @@ class PostgresSource:
 
         A publication made after the slot would break the decoding of what lies between.
         """
-        session = self._session()
-        with self._server.guard("look up the tables"):
+        with self._server.guard("prepare the capture"):
+            session = self._session()
             relations = catalog.find_relations(session, tables)
-        publish.refuse_unusable(relations, tables)
-        if since is not None:
-            place = read_place(since)
-            self._check_slot_name(place)
-            if self._stream is None:
-                with closing(self._server.sender()) as sender:
-                    found = slot.check_resume(self._server, sender, session, place)
-                if found.pid not in (None, self._last_pid):
-                    self._wait_for_slot(found.pid)
-        added = publish.set_up_publication(self._server, session, self._publication, relations)
-        if since is None:
-            slot.make_slot(
-                self._server, session, self._slot, failover=self._failover, seconds=self._cut_seconds
-            )
+            publish.refuse_unusable(relations, tables)
+            if since is not None and self._stream is None:
+                self._check_resume(read_place(since))
+            added = publish.set_up_publication(self._server, session, self._publication, relations)
+            self._published = publish.find_oid(session, self._publication)
+            if since is None:
+                slot.make_slot(
+                    self._server, session, self._slot, failover=self._failover, seconds=self._cut_seconds
+                )
         return added
+
+    def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
+        """The tables that were altered, since they had the known schema, in a way that the log does not show."""
+        with self._server.guard("look up the tables"):
+            relations = catalog.find_relations(self._session(), list(known))
+        return [
+            table
+            for table, now in relations.items()
+            if must_reload(known[table], now.schema, now.kept, rewritten=now.rewritten)
+        ]
 
     def cut(self) -> AbstractContextManager[Cut]:
         """The database frozen at an LSN, for reading whole tables."""
-        return open_cut(self._server, self._session, self._slot, self._cut_seconds)
+        return open_cut(self._server, self._session, self._place, self._cut_seconds)
 
     def changes(
         self,
@@ -145,26 +151,32 @@ class PostgresSource:
         if goal <= place.lsn:
             yield since
             return
+        with self._server.guard("look at the publication"):
+            publish.refuse_missing(self._session(), self._publication, tables)
         stream, expected = self._stream_at(place)
         window = Window(tables, Versions(self._session, known or {}), stream.relations)
         follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
         complete = False
         try:
-            for item in follower.run(self._nudge):
-                if not isinstance(item, Reached):
-                    yield item
-                    continue
-                complete = item.end
-                yield until if item.end and until is not None else self._position(stream, item)
+            with self._server.guard("read the log"):
+                for item in follower.run(self._nudge):
+                    if not isinstance(item, Reached):
+                        yield item
+                        continue
+                    complete = item.end
+                    yield (
+                        until
+                        if item.end and until is not None
+                        else self._place(stream.identity, item.lsn, item.witness).position()
+                    )
         finally:
             # Broken, or left in the middle: where it stands is not known any more.
             if not complete:
-                self._drop_stream()
+                self._drop_stream(orderly=False)
 
     def confirm(self, position: Position) -> None:
         """Let the server forget what lies before the position."""
         place = read_place(position)
-        self._check_slot_name(place)
         self._confirmed = max(self._confirmed, place.lsn)
         if self._stream is None:
             self._stream_at(place)
@@ -205,16 +217,25 @@ class PostgresSource:
             self._look = None
 
     def _session(self) -> psycopg.Connection:
-        if self._look is not None and (self._look.closed or self._look.broken):
+        if self._look is not None and self._look.closed:
+            # What ended it most likely ended the stream too.
             self._look = None
+            self._drop_stream()
         if self._look is None:
             self._look = self._server.session()
         return self._look
 
     def _flushed(self) -> int:
         """The end of the flushed log: nothing beyond it is committed for good, nor ever sent."""
+        query = b"select pg_current_wal_flush_lsn()::text"
         with self._server.guard("ask for the end of the log"):
-            row = self._session().execute("select pg_current_wal_flush_lsn()::text").fetchone()
+            try:
+                row = self._session().execute(query).fetchone()
+            except psycopg.OperationalError:
+                # The server may have been restarted since we last asked.
+                if self._look is None or not self._look.closed:
+                    raise
+                row = self._session().execute(query).fetchone()
         if row is None:
             raise SourceError("the server told no end of its log")
         return parse_lsn(row[0])
@@ -226,24 +247,38 @@ class PostgresSource:
 
     def _stream_at(self, place: Place) -> tuple[Stream, str]:
         """A stream that stands at the place, and the transaction that must come first to prove it right."""
-        self._check_slot_name(place)
         if self._stream is not None and self._stream.at == place.lsn:
             return self._stream, ""
         self._drop_stream()
-        sender = self._server.sender()
-        try:
-            found = slot.check_resume(self._server, sender, self._session(), place)
-            if found.pid is not None:
-                self._wait_for_slot(found.pid)
-            witnessed = place.witness and parse_lsn(place.witness.partition(":")[0]) >= (found.confirmed or 0)
-            stream = Stream(self._server, sender, self._slot, self._publication)
-            stream.witness = place.witness
-            stream.start(place.lsn, replay=bool(witnessed))
-        except BaseException:
-            sender.close()
-            raise
+        with self._server.guard("open the log"):
+            found = self._check_resume(place)
+            sender = self._server.sender()
+            try:
+                stream = Stream(self._server, sender, self._slot, self._publication)
+                self._published = place.publication
+                stream.witness = place.witness
+                # Should the server start before our position, what it sends first proves that it is still ours.
+                proof = place.witness_lsn() >= (found.confirmed or 0)
+                stream.start(place.lsn, replay=proof)
+            except BaseException:
+                sender.close()
+                raise
         self._stream, self._last_pid = stream, stream.pid
-        return stream, place.witness if witnessed else ""
+        return stream, place.witness if proof else ""
+
+    def _check_resume(self, place: Place) -> slot.SlotState:
+        """Make sure that the log goes on behind the place, and that the slot is free or ours."""
+        if place.slot != self._slot:
+            raise Conflict(
+                f"the raw log was captured through the slot {place.slot}, this source names {self._slot}",
+                hint=f"slot: {place.slot}   in the source section of headwater.yml",
+            )
+        with closing(self._server.sender()) as sender:
+            found = slot.check_resume(self._server, sender, self._session(), place)
+        publish.refuse_another(self._session(), self._publication, place.publication)
+        if found.pid is not None:
+            self._wait_for_slot(found.pid)
+        return found
 
     def _wait_for_slot(self, pid: int | None) -> None:
         """Give a process that is about to end the time for it; our own lost one is ended."""
@@ -256,20 +291,12 @@ class PostgresSource:
                 slot.refuse_active(session, found)
             time.sleep(0.1)
 
-    def _check_slot_name(self, place: Place) -> None:
-        if place.slot != self._slot:
-            raise Conflict(
-                f"the raw log was captured through the slot {place.slot}, this source names {self._slot}",
-                hint=f"slot: {place.slot}   in the source section of headwater.yml",
-            )
+    def _place(self, here: Identity, lsn: int, witness: str = "") -> Place:
+        if not self._published:
+            self._published = publish.find_oid(self._session(), self._publication)
+        return Place(lsn, here.system, here.timeline, here.database, self._slot, self._published, witness)
 
-    def _position(self, stream: Stream, reached: Reached) -> Position:
-        here = stream.identity
-        return Place(
-            reached.lsn, here.system, here.timeline, here.database, self._slot, reached.witness
-        ).position()
-
-    def _drop_stream(self) -> None:
+    def _drop_stream(self, *, orderly: bool = True) -> None:
         if self._stream is not None:
-            self._stream.close()
+            self._stream.close(orderly=orderly)
             self._stream = None
