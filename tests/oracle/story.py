@@ -202,6 +202,9 @@ def _resync(told: Told, moves: Sequence[Move], *, complete: bool) -> None:
             found = {}
         elif move.verb in ("insert", "update"):
             found[move.key] = _fresh(told, move.key, move.value)
+        elif move.key in found:
+            odd = found[move.key]["price"] == "NaN"
+            found[move.key]["price"] = None if odd else "NaN"
     first, rows = (told.number + 1) * STRIDE, []
     before = len(told.versions)
     for key in sorted(found, reverse=True):
@@ -232,8 +235,8 @@ def _since(told: Told, key: int) -> datetime:
 
 
 def _fresh(told: Told, key: int, value: int) -> Row:
-    """A row with a value in every column; every ninth price is one that no decimal can hold."""
-    price = "NaN" if value % 9 == 8 else None if value % 7 == 6 else Decimal(value) / 4
+    """A row with a value in every column; every third price is one that no decimal can hold."""
+    price = "NaN" if value % 3 == 2 else None if value % 7 == 6 else Decimal(value) / 4
     big = None if value % 5 == 4 else f"big {value} " * 3
     row: Row = {"id": key, "n": value, "big": big, "price": price}
     return {**row, "extra": f"x{value % 3}"} if ADDED in told.schema.columns else row

@@ -9,7 +9,7 @@ SELECT $new_columns, n._hw_op, n._hw_seq, n._hw_pos, n._hw_at, n._hw_tx, n._hw_t
     FALSE AS _hw_lost
 FROM _hw_raw AS n
 LEFT JOIN _hw_base AS b ON $same_key
-WHERE b._hw_seq IS NULL OR $differs
+WHERE b._hw_seq IS NULL OR ($differs)
 UNION ALL
 SELECT $base_columns, 'd', $seq, $pos, $at, $tx, b._hw_text, $entry, $base_parts,
     'r', TRUE, NULL, NULL, FALSE, FALSE
