@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import conninfo
+from psycopg.abc import RV, PQGen
 
 from headwater.errors import ConfigError, Conflict, HeadwaterError, PositionLost, PreflightFailed, SourceError
 from headwater.sources.postgres import values
@@ -48,6 +50,32 @@ _BUNDLES = (
 )
 
 
+#: Seconds we wait for the answer of a query that looks something up; the server itself gives up after 60.
+_PATIENCE = 75.0
+
+
+class Session(psycopg.Connection):
+    """A session that waits _PATIENCE for each answer: statement_timeout needs a live network."""
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Drive one exchange with the server; one that takes too long ends the session."""
+        deadline = time.monotonic() + (timeout or _PATIENCE)
+        return super().wait(self._limited(gen, deadline), interval)
+
+    def _limited(self, gen: PQGen[RV], deadline: float) -> PQGen[RV]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if time.monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server did not answer in time")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            result: RV = done.value
+            return result
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where the database is and how to get in. Its repr shows neither password nor user."""
@@ -56,7 +84,7 @@ class Server:
 
     def session(self) -> psycopg.Connection:
         """A session for looking things up, in autocommit."""
-        return self._connect(_LOOK)
+        return self._connect(_LOOK, Session)
 
     def reader(self) -> psycopg.Connection:
         """A session for reading tables, in autocommit; it raises where row security would hide rows."""
@@ -66,12 +94,17 @@ class Server:
         """A replication session of this database (the `replication` keyword of pg_hba.conf is not needed)."""
         return self._connect(_SEND, replication="database")
 
-    def _connect(self, settings: Mapping[str, str], **more: str) -> psycopg.Connection:
+    def _connect(
+        self,
+        settings: Mapping[str, str],
+        kind: type[psycopg.Connection] = psycopg.Connection,
+        **more: str,
+    ) -> psycopg.Connection:
         wanted = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **settings}.items())
         own = self.params.get("options", "")
         params = {**self.params, **more, "options": f"{own} {wanted}".strip()}
         with self.guard("connect"):
-            connection = psycopg.connect(autocommit=True, **params)  # type: ignore[arg-type]
+            connection = kind.connect(autocommit=True, **params)  # type: ignore[arg-type]
             # PostgreSQL 17 ends long transactions if told to; older servers do not know the setting.
             if connection.info.server_version >= 170000:
                 connection.pgconn.exec_(b"set transaction_timeout = 0")

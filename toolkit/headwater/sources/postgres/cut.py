@@ -15,7 +15,14 @@ from psycopg import pq
 from headwater.errors import SourceError
 from headwater.model import ChangeBatch, Digest, Position, TableId, TableSchema
 from headwater.sources.postgres import catalog
-from headwater.sources.postgres.command import explain_result, field, identify, run_command, wait_readable
+from headwater.sources.postgres.command import (
+    Identity,
+    explain_result,
+    field,
+    identify,
+    run_command,
+    wait_readable,
+)
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.decode import decode_copy
 from headwater.sources.postgres.digest import digest_query
@@ -135,7 +142,10 @@ def from_clause(relation: catalog.Relation) -> str:
 
 @contextmanager
 def open_cut(
-    server: Server, session: Callable[[], psycopg.Connection], slot: str, seconds: float
+    server: Server,
+    session: Callable[[], psycopg.Connection],
+    place: Callable[[Identity, int], Place],
+    seconds: float,
 ) -> Iterator[PostgresCut]:
     """Freeze the database. Waits for open transactions, at most `seconds`, then says which they are."""
     with closing(server.reader()) as reader:
@@ -161,8 +171,7 @@ def open_cut(
         # The slot is gone from here on; the imported snapshot lives as long as its transaction.
         if row is None:
             raise SourceError("the server told no time")
-        place = Place(parse_lsn(point), here.system, here.timeline, here.database, slot)
-        yield PostgresCut(server, reader, session, place, row[0])
+        yield PostgresCut(server, reader, session, place(here, parse_lsn(point)), row[0])
 
 
 # The file each table had in the snapshot against the one of now: after TRUNCATE and most rewrites an older

@@ -13,13 +13,14 @@ from headwater.model import Position
 class Place:
     """A position taken apart.
 
-    lsn       commits whose record starts before it are ours already
-    system    the cluster's identifier; initdb and pg_upgrade make a new one
-    timeline  grows by one with each promotion
-    database  oid of the database
-    slot      name of the slot
-    witness   commit LSN and id of the last transaction that came through the slot or "": should the slot hand
-              that stretch of log out again without this transaction, history was rewritten
+    lsn          commits whose record starts before it are ours already
+    system       the cluster's identifier; initdb and pg_upgrade make a new one
+    timeline     grows by one with each promotion
+    database     oid of the database
+    slot         name of the slot
+    publication  oid of the publication: one made again has not published what came between
+    witness      commit LSN and id of the last transaction that came through the slot or "": should the slot
+                 hand that stretch of log out again without this transaction, history was rewritten
     """
 
     lsn: int
@@ -27,6 +28,7 @@ class Place:
     timeline: int
     database: int
     slot: str
+    publication: int
     witness: str = ""
 
     def position(self) -> Position:
@@ -37,10 +39,15 @@ class Place:
             "tli": self.timeline,
             "db": self.database,
             "slot": self.slot,
+            "pub": self.publication,
         }
         if self.witness:
             doc["last"] = self.witness
         return Position(json.dumps(doc, separators=(",", ":")))
+
+    def witness_lsn(self) -> int:
+        """Where the witness committed; -1 when there is none."""
+        return parse_lsn(self.witness.partition(":")[0]) if self.witness else -1
 
 
 def read_place(position: Position) -> Place:
@@ -49,7 +56,7 @@ def read_place(position: Position) -> Place:
         doc = json.loads(position.token)
         return Place(
             parse_lsn(doc["lsn"]), str(doc["sys"]), int(doc["tli"]), int(doc["db"]), str(doc["slot"]),
-            str(doc.get("last", "")),
+            int(doc["pub"]), str(doc.get("last", "")),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError):
         pass

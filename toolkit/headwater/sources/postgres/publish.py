@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import psycopg
 
-from headwater.errors import PreflightFailed
+from headwater.errors import PositionLost, PreflightFailed
 from headwater.model import TableId
+from headwater.sources.postgres import catalog
 from headwater.sources.postgres.catalog import Relation
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.quoting import quote_name, quote_table
@@ -51,6 +52,45 @@ def look_at_publication(session: psycopg.Connection, name: str) -> Publication |
         name, row[0], row[1], tuple(row[2:6]), row[6], row[7],
         frozenset(m[0] for m in members), frozenset(f[0] for f in filtered),
     )  # fmt: skip
+
+
+def find_oid(session: psycopg.Connection, name: str) -> int:
+    """The oid of the publication, or 0."""
+    row = session.execute("select oid from pg_publication where pubname = %s", [name]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def refuse_another(session: psycopg.Connection, name: str, oid: int) -> None:
+    """Raise when the publication is not the one under which the position was reached."""
+    found = find_oid(session, name)
+    if oid and found != oid:
+        state = "was dropped and made again" if found else "is gone"
+        raise PositionLost(f"the publication {name} {state}: changes in between were not published")
+
+
+def refuse_missing(session: psycopg.Connection, name: str, tables: Collection[TableId]) -> None:
+    """Raise when tables that exist are not published (any more): their changes would be missed in silence."""
+    names = {"namespaces": [t.namespace for t in tables], "names": [t.name for t in tables], "name": name}
+    rows = session.execute(_UNPUBLISHED, names)
+    missing = [TableId(*row) for row in rows.fetchall()]
+    if missing:
+        found = catalog.find_relations(session, missing)
+        raise PreflightFailed(
+            f"{', '.join(map(str, missing[:3]))}: not in the publication {name}, so that changes are missed",
+            hint=f"{add_statement(name, [*found.values()])}   and then: headwater resync {missing[0]}",
+        )
+
+
+_UNPUBLISHED = """
+with members as materialized (
+    select m.relid from pg_publication p, pg_get_publication_tables(p.pubname) m where p.pubname = %(name)s
+)
+select w.namespace, w.name from unnest(%(namespaces)s::text[], %(names)s::text[]) as w(namespace, name)
+join pg_namespace n on n.nspname = w.namespace
+join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
+where c.oid not in (select relid from members)
+order by 1, 2 limit 100
+"""
 
 
 def create_statement(name: str, relations: Sequence[Relation]) -> str:

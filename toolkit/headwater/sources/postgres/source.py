@@ -257,7 +257,7 @@ class PostgresSource:
                 stream = Stream(self._server, sender, self._slot, self._publication)
                 self._published = place.publication
                 stream.witness = place.witness
-                # Should the server start before our position, what it sends first proves that it is still ours.
+                # Should the server start before our position, what it sends first proves it to be ours.
                 proof = place.witness_lsn() >= (found.confirmed or 0)
                 stream.start(place.lsn, replay=proof)
             except BaseException:

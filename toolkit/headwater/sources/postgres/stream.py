@@ -104,13 +104,14 @@ class Stream:
         with self.server.guard("answer the server"), self._lock:
             self._send(reply=reply)
 
-    def close(self) -> None:
-        """End the stream in order, so that the last confirmation counts; a broken one is just let go."""
+    def close(self, *, orderly: bool = True) -> None:
+        """End the stream, `orderly` so that the last confirmation is sure to count."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        with contextlib.suppress(psycopg.Error):
-            self._part()
+        if orderly:
+            with contextlib.suppress(psycopg.Error):
+                self._part()
         self._sender.close()
 
     def _part(self) -> None:
