@@ -214,14 +214,12 @@ class BucketStorage(Storage):
             raise self._explain("store", failed) from None
 
     def _prove(self) -> None:
-        """See once that the server refuses what is there: some take no notice, and two writers would both win."""
+        """See once that the server refuses what is there; some do not, and two writers would both win."""
         key = self._key(_PROOF)
 
         def put() -> bool:
             try:
-                obstore.put(
-                    self._store, key, b"is If-None-Match honoured?\n", mode="create", use_multipart=False
-                )
+                obstore.put(self._store, key, b"put if absent\n", mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return True
             return False
