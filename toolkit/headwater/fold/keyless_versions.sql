@@ -11,7 +11,7 @@ SELECT $columns, e._hw_op, e._hw_seq, e._hw_pos, e._hw_at, e._hw_tx, e._hw_text,
     e._hw_op <> 'd' AND e._hw_nth > e._hw_deletes AND e._hw_era = e._hw_last_era AS _hw_live,
     e._hw_lost
 FROM _hw_events AS e
-LEFT JOIN (SELECT * FROM _hw_events WHERE _hw_op <> 'd') AS a
+LEFT JOIN (SELECT _hw_k0, _hw_era, _hw_nth, _hw_seq FROM _hw_events WHERE _hw_op <> 'd') AS a
     ON e._hw_op = 'd' AND a._hw_k0 = e._hw_k0 AND a._hw_era = e._hw_era AND a._hw_nth = e._hw_nth
 WHERE NOT e._hw_held
 UNION ALL

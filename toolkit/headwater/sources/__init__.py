@@ -57,7 +57,7 @@ class Source(Protocol):
     def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
         """Make the source keep what happens from now on; idempotent; before the first cut.
 
-        Returns the tables whose changes it did not keep until now: they must be read, even if they were before.
+        Returns the tables whose changes it did not keep until now: read them, even if they were before.
 
         Raises PositionLost when `since` can no longer be continued, PreflightFailed when it cannot be set up.
         """
@@ -87,9 +87,9 @@ class Source(Protocol):
 
         Yields the batches of a window (one for each table and schema version in it), then the Position they
         reach: the only safe places to stop. A window ends between transactions; one huge transaction is many
-        batches and one Position. The last item is the Position reached, also when nothing matched. Ends only
-        when `until` is reached, else raises. `_hw_seq` starts at 0 with each call (see STRIDE). `known` is the
-        newest logged schema of each table: what differs from it in an unlogged way sets `ChangeBatch.reload`.
+        batches and one Position. The last item is the Position reached, if nothing matched too. Ends only
+        when `until` is reached, else raises. `_hw_seq` starts at 0 with each call (see STRIDE). `known` is
+        the newest logged schema of each table: an unlogged difference to it sets `ChangeBatch.reload`.
         """
         ...
 
