@@ -1,0 +1,31 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='headwater_versions',
+        unique_key=['select', '_hw_seq'],
+        on_schema_change='append_new_columns',
+    )
+}}
+
+{%- set columns = {
+    'env_var_X_9ef3e06d': 'VARCHAR',
+    'endraw_83d338f0': 'VARCHAR',
+    'select': 'VARCHAR',
+    'Order_6be09082': 'VARCHAR',
+    'ORDER_05d3799e': 'VARCHAR',
+    'it_s_quoted_0405a293': 'VARCHAR',
+    'line_break_0318807b': 'VARCHAR',
+    '価格': 'VARCHAR',
+} %}
+
+{{
+    headwater_versions(
+        source('shop', 'odd_7_7_x_c4059aad'),
+        key=['select'],
+        columns=columns,
+        valid_from='valid_from',
+        valid_to='valid_to',
+        current='is_current',
+        open_end='null',
+    )
+}}
