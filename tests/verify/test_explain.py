@@ -147,6 +147,20 @@ def test_a_key_change_is_followed_both_ways(bank: World) -> None:
     assert [s[0] for s in own] == [2, 10, 13, 14, 22, 26, 30]
 
 
+def test_only_the_life_that_led_to_the_key_is_told(tmp_path: Path) -> None:
+    day = date(2020, 1, 1)
+    changes = [
+        row("c", 10, "C", 5, "first", day), row("d", 14, "C", 5), row("c", 18, "C", 5, "second", day),
+        row("d", 21, "C", 5), row("c", 22, "D", 6, "second", day),
+        row("d", 26, "D", 6), row("c", 30, "D", 6, "third", day),
+        row("d", 33, "D", 6), row("c", 34, "C", 5, "third", day),
+        row("d", 38, "C", 5), row("c", 42, "C", 5, "last", day),
+    ]  # fmt: skip
+    with opened(tmp_path) as world:
+        world.write([[Batch(ACCOUNT, [], "snapshot_end", 1)], [Batch(ACCOUNT, changes, "changes", 1)]])
+        assert [s[0] for s in told(world, "D,6")] == [18, 21, 22, 26, 30, 33, 34, 38]
+
+
 def test_it_says_where_each_change_lies(bank: World) -> None:
     steps = explain(bank.log, bank.lake, ACCOUNT.table, "nr=2,branch=B")
     assert [(s.op, s.entry, s.position, s.tx, s.at) for s in steps] == [
