@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 
 from headwater.errors import SourceError
+from headwater.failpoints import reach
 from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableSchema
 from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
@@ -218,7 +219,9 @@ class Capture:
         self._log.append(tuple(refs), position, next_row)
         done.entries += 1
         self._reached = done.reached = position
+        reach("confirm.before")
         self._source.confirm(position)
+        reach("confirm.after")
 
 
 def _after(ref: BatchRef, next_row: int) -> int:

@@ -21,6 +21,7 @@ from headwater.capture import Capture, Captured
 from headwater.config import Config, TableSpec
 from headwater.errors import HeadwaterError, SourceError
 from headwater.events import Event, Sink, Value, tell
+from headwater.failpoints import reach
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
 from headwater.model import Position, TableId, TableSchema
@@ -142,6 +143,7 @@ class Runner:
         folded = self._refresh(tally)
         if build:
             self._build(tally, folded, full_refresh=False)
+        self._parts.storage.release()
 
     def _refresh(self, tally: _Tally) -> memo.Folded:
         parts, name = self._parts, self._parts.config.name
@@ -177,9 +179,11 @@ class Runner:
             return
         self._tell("handoff.started", None, {"tables": len(news)})
         staged = {t: parts.lake.staged(t) for t in folded.marks if t in self._specs}
+        reach("build.before")
         tally.built = publish(
             parts.config, staged, self._specs, news=news, full_refresh=full_refresh, progress=None
         )
+        reach("build.after")
         marks = {**seen, **{t: folded.marks[t] for t in news}}
         memo.save_published(parts.state, parts.config.name, warehouse.path, marks)
         self._tell("handoff.finished", None, {"tables": len(news), "models": len(tally.built.models)})
@@ -198,6 +202,7 @@ class Runner:
 
     def _finish(self, tally: _Tally) -> RunRecord:
         record = self._record(tally, "done")
+        reach("record.before")
         append_run(self._parts.state, record)
         self._tell("run.finished", None, {"run_id": tally.run_id, "entries": tally.entries})
         return record
