@@ -69,10 +69,10 @@ def open_storage(config: Config) -> Storage:
         name: resolve(value).reveal() if name in _SECRET_OPTIONS else value
         for name, value in config.store_options.items()
     }
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "headwater" / _fingerprint(config)
-    )
-    return Storage.open(config.store, options, cache=cache)
+    if options.get("endpoint", "").startswith("http://"):
+        options["allow_http"] = "true"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return Storage.open(config.store, options, cache=caches / "headwater" / _fingerprint(config))
 
 
 def open_state(config: Config) -> StateStore:
