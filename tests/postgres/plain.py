@@ -76,7 +76,8 @@ def _float4(text: str) -> str:
     else:
         # Rounding twice, over float64, can be off by one: the nearest decides, the even one on a tie.
         exact = Fraction(text)
-        around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+        with np.errstate(over="ignore"):
+            around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
         best = min(
             (c for c in around),
             key=lambda c: (abs(_fraction(c) - exact), int(c.view(np.int32)) & 1),

@@ -310,6 +310,7 @@ def test_undamaged_changes(data: st.DataObject) -> None:
 
 ORDERS = Shape(["integer", "text", "numeric(10,2)"], [0], "d")
 FULL = Shape(["integer", "text", "numeric(10,2)"], [0], "f")
+TEXTS = Shape(["text", "text", "text"], [0], "d")
 KEYLESS = Shape(["integer", "text", "numeric(10,2)"], [], "f")
 
 
@@ -346,6 +347,12 @@ def test_a_key_that_comes_along_unchanged_is_no_key_change() -> None:
     assert FULL.decode([wire.update(OID, ["1", "b", None], old=["1", "a", None])])[0][0] == "u"
 
 
+def test_null_and_empty_are_two_keys() -> None:
+    named = Shape(["text"], [0], "f")
+    found = named.decode([wire.update(OID, [""], old=[None]), wire.update(OID, [None], old=[None])])
+    assert found == [("d", 1, [None], [], {}), ("c", 2, [""], [], {}), ("u", 6, [None], [], {})]
+
+
 def test_keyless_rows_are_replaced_whole() -> None:
     found = KEYLESS.decode([wire.update(OID, ["1", UNCHANGED, None], old=["1", "a", "1.00"])])
     assert found == [("d", 1, ["1", "a", "1.00"], [], {}), ("c", 2, ["1", "a", None], [], {})]
@@ -373,15 +380,28 @@ def test_deletes() -> None:
         (ORDERS, wire.insert(OID, ["1", "a", None]) + b"\0"),
         (ORDERS, wire.insert(OID, ["1", "a", None])[:-1]),
         (ORDERS, wire.insert(OID, ["1", b"\xff", None])),
+        (FULL, wire.update(OID, ["1", "a", None], old=["1", "a", None]).replace(b"nN", b"nX")),
+        # The second length points back into the first cell, whose bytes then end the row just so.
+        (TEXTS, b"I" + pack(">I", OID) + b"N\0\3t\0\0\0\5t\0\0\0\5t" + pack(">i", -10)),
         (ORDERS, b""),
         (ORDERS, b"I"),
     ],
 )
 def test_refused(shape: Shape, payload: bytes) -> None:
     good = wire.insert(OID, ["1", "a", None])
+    assert len(shape.decode([good, good])) == 2
     with pytest.raises(DecodeError) as caught:
         shape.decode([good, payload, good], [10, 20, 30])
     assert "20" in str(caught.value) or "row 1 of the batch" in str(caught.value)
+
+
+def test_an_error_says_what_to_type() -> None:
+    with pytest.raises(DecodeError) as caught:
+        KEYLESS.decode([wire.update(OID, ["1", "a", None])])
+    assert caught.value.hint == 'ALTER TABLE "public"."t" REPLICA IDENTITY FULL;'
+    with pytest.raises(DecodeError) as caught:
+        ORDERS.decode([b"I"])
+    assert caught.value.hint.startswith("headwater check")
 
 
 def test_an_error_names_no_value() -> None:

@@ -55,6 +55,8 @@ class PositionLost(SourceError):
 class DecodeError(SourceError):
     """Bytes from the source do not follow its wire format."""
 
+    hint = "headwater check   (compares the server's settings and encoding with what the reader needs)"
+
 
 class StorageError(HeadwaterError):
     """The folder or bucket cannot be read or written."""

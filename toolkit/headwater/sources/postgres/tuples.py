@@ -53,15 +53,15 @@ class Messages:
         states, starts, lengths = self.columns[j]
         return Cells(self.data, starts[tuples], lengths[tuples], states[tuples])
 
-    def require(self, good: Mask, rows: Ints, why: str) -> None:
+    def require(self, good: Mask, rows: Ints, why: str, hint: str = "") -> None:
         """Raise for the first of the messages `rows` that is not good."""
         if not good.all():
-            raise refusal(self.ordinals[rows[first(~good)]], why)
+            raise refusal(self.ordinals[rows[first(~good)]], why, hint)
 
 
-def refusal(ordinal: np.int64, why: str) -> DecodeError:
+def refusal(ordinal: np.int64, why: str, hint: str = "") -> DecodeError:
     """The error for one change, named by its number."""
-    return DecodeError(f"change {int(ordinal)}: {why}")
+    return DecodeError(f"change {int(ordinal)}: {why}", hint=hint)
 
 
 class _Walk:
