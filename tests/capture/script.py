@@ -28,6 +28,10 @@ def schema_of(table: TableId) -> TableSchema:
     return TableSchema(table, (Column("id", pa.int64()), Column("v", pa.int64())), ("id",))
 
 
+def info_of(table: TableId) -> TableInfo:
+    return TableInfo(schema_of(table))
+
+
 class ScriptSource:
     """Positions are transaction numbers: `Position("3")` is before the fourth transaction."""
 
@@ -59,7 +63,7 @@ class ScriptSource:
         return []
 
     def tables(self) -> Sequence[TableInfo]:
-        return [TableInfo(schema_of(t)) for t in self.names]
+        return [info_of(t) for t in self.names]
 
     def head(self) -> Position:
         return Position(str(len(self.transactions)))

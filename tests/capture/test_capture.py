@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.script import Change, ScriptSource, schema_of
+from capture.script import Change, ScriptSource, info_of, schema_of
 from headwater.capture import Capture
 from headwater.errors import Conflict, SourceError
-from headwater.model import Column, TableId
+from headwater.model import Column, TableId, TableInfo
 from headwater.raw import RawLog
 from headwater.storage import Storage
 
@@ -54,7 +54,7 @@ def replay(log: RawLog, table: TableId) -> dict[int, int | None]:
 def run(
     source: ScriptSource, log: RawLog, tables: list[TableId], reload: tuple[TableId, ...] = ()
 ) -> Capture:
-    capture = Capture(source, log, [schema_of(t) for t in tables])
+    capture = Capture(source, log, [info_of(t) for t in tables])
     capture.start(reload)
     capture.drain()
     return capture
@@ -127,7 +127,7 @@ def test_a_table_altered_without_a_logged_change_is_read_again(tmp_path: Path) -
     run(source, log, [A, B])
     source.altered = {A, B}
     other = replace(schema_of(A), columns=(*schema_of(A).columns, Column("w", pa.int64())))
-    Capture(source, log, [other, schema_of(B)]).start()
+    Capture(source, log, [TableInfo(other), info_of(B)]).start()
     assert (log.tables()[A].epoch, log.tables()[B].epoch) == (2, 1)
 
 
@@ -149,7 +149,7 @@ def test_a_lost_lease_stops_before_the_next_entry(tmp_path: Path) -> None:
         raise Conflict("another runner")
 
     with pytest.raises(Conflict):
-        Capture(source, log, [schema_of(A)], guard=lost).start()
+        Capture(source, log, [info_of(A)], guard=lost).start()
     assert log.last() is None
     assert source.confirmed == 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from headwater.errors import SourceError
 from headwater.failpoints import reach
-from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableSchema
+from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
 from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
 
@@ -68,7 +68,7 @@ class Capture:
         self,
         source: Source,
         log: RawLog,
-        tables: Sequence[TableSchema],
+        tables: Sequence[TableInfo],
         watch: Watch = _ignore,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
@@ -78,8 +78,8 @@ class Capture:
         """
         self._source = source
         self._log = log
-        self._schemas = {s.table: s for s in tables}
-        self._tables = tuple(self._schemas)
+        self._infos = {info.schema.table: info for info in tables}
+        self._tables = tuple(self._infos)
         self._watch = watch
         self._guard = guard
         self._reached: Position | None = None
@@ -133,8 +133,8 @@ class Capture:
         known = _Known(self._log, state)
         newer = {
             t: known[t]
-            for t, schema in self._schemas.items()
-            if t in state and state[t].complete and state[t].schema != schema.fingerprint()
+            for t, info in self._infos.items()
+            if t in state and state[t].complete and state[t].schema != info.schema.fingerprint()
         }
         return set(self._source.unlogged(newer)) if newer else set()
 
@@ -167,14 +167,14 @@ class Capture:
         next_row = last.next_row if last else 0
         for table in tables:
             epoch = state[table].epoch + 1 if table in state else 1
-            base, rows = next_row, 0
-            self._watch("table.loading", table, {"rows": 0})
+            base, rows, total = next_row, 0, self._infos[table].rows or 0
+            self._watch("table.loading", table, {"rows": 0, "total": total})
             for batch in cut.read(table):
                 ref = self._log.stage(batch, epoch, base)
                 refs.append(ref)
                 rows += ref.rows
                 next_row = _after(ref, next_row)
-                self._watch("table.loading", table, {"rows": rows})
+                self._watch("table.loading", table, {"rows": rows, "total": total})
                 if sum(r.bytes for r in refs) >= ENTRY_BYTES or len(refs) >= ENTRY_FILES:
                     self._commit(done, refs, cut.position, next_row)
                     refs = []

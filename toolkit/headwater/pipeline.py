@@ -181,13 +181,13 @@ class Pipeline:
         """Run until `stop()` is true, with `pause` seconds between looks; yields a record for each round."""
         with self._running(sinks) as (runner, _, lease):
 
-            def wait() -> None:
+            def wait(seconds: float) -> None:
                 lease.check()
-                until = time.monotonic() + pause
+                until = time.monotonic() + seconds
                 while not stop() and time.monotonic() < until:
-                    time.sleep(min(0.1, pause))
+                    time.sleep(min(0.1, seconds))
 
-            yield from runner.follow(stop, wait, build=build)
+            yield from runner.follow(stop, wait, pause=pause, build=build)
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
@@ -279,11 +279,11 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            schemas, notes = self._choose()
-            specs = {s.table: self.config.spec(s.table) for s in schemas}
-            yield Runner(self.parts, specs, schemas, sinks, guard=lease.check, notes=notes), specs, lease
+            infos, notes = self._choose()
+            specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
+            yield Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes), specs, lease
 
-    def _choose(self) -> tuple[Sequence[TableSchema], Sequence[str]]:
+    def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
         infos = {i.schema.table: i for i in self.parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
@@ -294,10 +294,10 @@ class Pipeline:
                 if table in named:
                     raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
                 notes.append(f"{table} is left out: {note}")
-        schemas = [infos[t].schema for t in wanted if not infos[t].note]
-        if not schemas:
+        chosen = [infos[t] for t in wanted if not infos[t].note]
+        if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        return schemas, notes
+        return chosen, notes
 
     def _captured(self, name: str) -> TableId:
         """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""

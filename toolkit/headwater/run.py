@@ -7,6 +7,7 @@ and over (`follow`), or up to a given position (`settle`, for `verify`).
 from __future__ import annotations
 
 import os
+import random
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from headwater.events import Event, Sink, Value, tell
 from headwater.failpoints import reach
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
-from headwater.model import Position, TableId, TableSchema
+from headwater.model import Position, TableId, TableInfo
 from headwater.raw import RawLog
 from headwater.refresh import refresh
 from headwater.sources import Source
@@ -33,6 +34,8 @@ from headwater.storage import Storage
 
 #: While following, dbt builds at most this often (seconds): capture must not wait for a build of seconds.
 BUILD_PAUSE = 30.0
+#: How long (seconds) a follower waits in all for a source that went away.
+RETRY_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Runner:
         self,
         parts: Parts,
         specs: Mapping[TableId, TableSpec],
-        schemas: Sequence[TableSchema],
+        tables: Sequence[TableInfo],
         sinks: Sequence[Sink] = (),
         *,
         guard: Callable[[], None] = lambda: None,
@@ -92,7 +95,7 @@ class Runner:
         self._sinks = sinks
         self._guard = guard
         self._notes = tuple(notes)
-        self._capture = Capture(parts.source, parts.log, schemas, self._watch, guard)
+        self._capture = Capture(parts.source, parts.log, tables, self._watch, guard)
         self._built_at = 0.0
 
     def run(self, mode: str, reload: Collection[TableId] = (), *, build: bool = True) -> RunRecord:
@@ -104,24 +107,40 @@ class Runner:
         return self._finish(tally)
 
     def follow(
-        self, stop: Callable[[], bool], wait: Callable[[], None], *, build: bool = True
+        self, stop: Callable[[], bool], wait: Callable[[float], None], *, pause: float, build: bool = True
     ) -> Iterator[RunRecord]:
-        """Run until `stop` says so; yields a record for each round that brought something and the last."""
-        with self._recorded(_Tally("follow")) as tally:
-            tally.add_captured(self._capture.start())
-            self._deliver(tally, build=False)
+        """Run until `stop` says so; yields a record for each round that brought something and the last.
+
+        A source that went away is asked again, ever more seldom, for as long as RETRY_SECONDS; whatever would
+        fail again in the same way is raised at once.
+        """
+        tally, started, away = _Tally("follow"), False, 0.0
         while True:
             ending = stop()
-            with self._recorded(tally):
-                tally.add_captured(self._capture.drain())
-                due = ending or monotonic() - self._built_at >= BUILD_PAUSE
-                self._deliver(tally, build=build and due)
+            try:
+                with self._recorded(tally):
+                    if not started:
+                        tally.add_captured(self._capture.start())
+                        started = True
+                    tally.add_captured(self._capture.drain())
+                    due = ending or monotonic() - self._built_at >= BUILD_PAUSE
+                    self._deliver(tally, build=build and due)
+                away = 0.0
+            except SourceError as failed:
+                if type(failed) is not SourceError or ending or away >= RETRY_SECONDS:
+                    raise
+                delay = min(60.0, max(1.0, away)) * random.uniform(0.8, 1.2)
+                away += delay
+                self._tell("run.retrying", None, {"error": str(failed), "seconds": round(delay, 1)})
+                wait(delay)
+                tally = _Tally("follow")
+                continue
             if ending:
                 break
             if tally.entries:
                 yield self._finish(tally)
                 tally = _Tally("follow")
-            wait()
+            wait(pause)
         yield self._finish(tally)
 
     def settle(self, until: Position, *, build: bool = True) -> frozenset[TableId]:

@@ -121,7 +121,7 @@ def _follow(args: Namespace) -> Answer:
     last = None
     from headwater.events.terminal import lines
 
-    sinks = () if args.json else (lines(sys.stderr, only=frozenset({"table.loaded"})),)
+    sinks = () if args.json else (lines(sys.stderr, only=frozenset({"table.loaded", "run.retrying"})),)
     with _pipeline(args) as pipeline, _stoppable() as stop:
         for record in pipeline.follow(sinks, args.pause, stop, build=not args.no_dbt):
             last = record

@@ -104,6 +104,8 @@ def describe(event: Event) -> str:
     match event.kind:
         case "run.started":
             said = f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
+        case "run.retrying":
+            said = f"{printable(str(data.get('error', '')))}; trying again in {data.get('seconds')} s"
         case "table.loaded":
             said = f"{name}: {_whole(data, 'rows'):,} rows read"
         case "table.refreshed":
