@@ -44,7 +44,9 @@ class Stage:
         told = list(rows)
         self.files.append(self._write(f"{len(self.files)}.parquet", told, schema or self.schema))
         if told:
-            self._write("orphan.parquet", [{**told[0], "_hw_seq": 10**9, "_hw_op": "u"}], schema or self.schema)
+            self._write(
+                "orphan.parquet", [{**told[0], "_hw_seq": 10**9, "_hw_op": "u"}], schema or self.schema
+            )
         self.high = max([self.high, *(int(str(r["_hw_seq"])) for r in told)])
         return self.now()
 
@@ -140,7 +142,7 @@ def keyless(seed: int, steps: int = 60) -> list[Row]:
 
 
 def state(rows: Iterable[Row], table: TableSchema) -> list[tuple[object, ...]]:
-    """The rows that are there at the end: the table's columns, `_hw_text` and `_hw_seq`, in order of `_hw_seq`."""
+    """The rows there are at the end: the table's columns, `_hw_text` and `_hw_seq`, in order of `_hw_seq`."""
     newest: dict[tuple[object, ...], Row] = {}
     for row in sorted(rows, key=_seq):
         newest[tuple(row[k] for k in table.key)] = row
@@ -148,7 +150,9 @@ def state(rows: Iterable[Row], table: TableSchema) -> list[tuple[object, ...]]:
     return [(*_cells(r, table), r["_hw_seq"]) for r in there]
 
 
-def versions(rows: Iterable[Row], table: TableSchema, end: datetime | None = None) -> list[tuple[object, ...]]:
+def versions(
+    rows: Iterable[Row], table: TableSchema, end: datetime | None = None
+) -> list[tuple[object, ...]]:
     """The history: columns, `_hw_text`, valid_from, valid_to, is_current, `_hw_seq`, `_hw_seq_to`."""
     by_key: dict[tuple[object, ...], list[Row]] = {}
     for row in sorted(rows, key=_seq):

@@ -1,4 +1,4 @@
-"""Golden output: tests/cases/dbt/<case>.json in, dbt_project/models/generated/ out. A new case needs no Python.
+"""Golden output: tests/cases/dbt/<case>.json in, dbt_project/models/generated/ out; a case needs no Python.
 
 After a wanted change: HEADWATER_GOLDEN=write python -m pytest tests/handoff/test_golden.py
 """
@@ -47,9 +47,7 @@ def test_the_rendered_models_are_the_golden_ones() -> None:
         for name, text in rendered.items():
             (GOLDEN / name).parent.mkdir(parents=True, exist_ok=True)
             (GOLDEN / name).write_text(text, "utf-8")
-    held = {
-        p.relative_to(GOLDEN).as_posix(): p.read_text("utf-8") for p in GOLDEN.rglob("*") if p.is_file()
-    }
+    held = {p.relative_to(GOLDEN).as_posix(): p.read_text("utf-8") for p in GOLDEN.rglob("*") if p.is_file()}
     assert held.keys() == rendered.keys()
     assert {n for n, text in rendered.items() if held[n] != text} == set()
 

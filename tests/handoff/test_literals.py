@@ -10,8 +10,46 @@ from hypothesis import strategies as st
 from headwater.handoff.literals import code, jinja, jinja_dict, jinja_list, rendered
 from headwater.handoff.yamltext import dump
 
-PIECES = ["{{", "}}", "{%", "%}", "{#", "#}", "'", '"', "\\", "`", "\n", "\r", "\x00", "\x7f", "\u2028", "endraw",
-          "-", "--", "*/", "/*", "${x}", " ", "\t", "ä", "価", "🦆", "\\u0041", "7*7", ": ", "- ", "&a", "!!x", "~", "#"]  # fmt: skip
+PIECES = [
+    *(
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "'",
+        '"',
+        "\\",
+        "`",
+        "\n",
+        "\r",
+        "\x00",
+        "\x7f",
+        "\u2028",
+        "endraw",
+        "-",
+    ),
+    *(
+        "--",
+        "*/",
+        "/*",
+        "${x}",
+        " ",
+        "\t",
+        "ä",
+        "価",
+        "🦆",
+        "\\u0041",
+        "7*7",
+        ": ",
+        "- ",
+        "&a",
+        "!!x",
+        "~",
+        "#",
+    ),
+]
 TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join)
 
 

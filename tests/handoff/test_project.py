@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from handoff.histories import schema
 
+from handoff.histories import schema
 from headwater.config import Config, DbtConfig, HistoryNames, WarehouseConfig
 from headwater.errors import ConfigError
 from headwater.handoff import project as project_room
@@ -88,9 +88,10 @@ def test_an_edited_file_is_named_and_nothing_is_written(config: Config, project:
             generate(project, wanted, config)
         assert "--force" in refused.value.hint
         assert held(project) == before
-    assert "models/headwater/public__a/stg_public__a.sql" in generate(
-        project, tables("a", "b"), config, force=True
-    ).written
+    assert (
+        "models/headwater/public__a/stg_public__a.sql"
+        in generate(project, tables("a", "b"), config, force=True).written
+    )
 
 
 def test_an_edited_start_file_is_the_users_own(config: Config, project: Path) -> None:

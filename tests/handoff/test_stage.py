@@ -5,15 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from handoff.histories import CARRIED, Files, Stage, keyed, schema
 
+from handoff.histories import CARRIED, START, Files, Stage, keyed, schema
 from headwater.config import Config, DbtConfig, HistoryNames, WarehouseConfig
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff import build
@@ -60,10 +60,9 @@ def test_files_of_older_schemas_and_stored_types(tmp_path: Path, warehouse: Ware
     new = pa.table({"id": [2], "clock": ["00:00:00.000000"], "big": pa.array([2**64 - 1], pa.uint64())})
     files = []
     for n, data in enumerate((old, new)):
-        for field in CARRIED:
-            data = data.append_column(field.name, pa.nulls(1, field.type))
+        meta = {f.name: pa.nulls(1, f.type) for f in CARRIED}
         files.append(tmp_path / f"{n}.parquet")
-        pq.write_table(data, files[-1])
+        pq.write_table(pa.table({**{c: data[c] for c in data.column_names}, **meta}), files[-1])
     stage(warehouse, [(TableModel(table), Files(table, files, 0))])
     source = "headwater_staging.public__t"
     assert rows(warehouse, f"select id, clock::varchar, big, later, never from {source} order by id") == [
@@ -107,7 +106,7 @@ BASE = schema("t")
 def test_a_model_that_no_longer_fits_is_found(
     tmp_path: Path, warehouse: WarehouseConfig, changed: TableModel, rebuilt: bool
 ) -> None:
-    files = Stage(tmp_path / "t", BASE).add([])
+    files = Stage(tmp_path / "t", BASE).add([{"id": 1, "_hw_seq": 1, "_hw_at": START}])
     stage(warehouse, [(TableModel(BASE), files)])
     columns = (
         '"id" BIGINT NOT NULL, "region" VARCHAR, "order" VARCHAR, "Größe" DECIMAL(10,2), '
@@ -120,18 +119,37 @@ def test_a_model_that_no_longer_fits_is_found(
         f"create table base_public__t__history ({columns}, valid_from TIMESTAMP WITH TIME ZONE, "
         "valid_to TIMESTAMP WITH TIME ZONE, is_current BOOLEAN, _hw_seq_to BIGINT)",
     )
-    rows(warehouse, "insert into base_public__t__history (id, _hw_seq) values (1, 1)")
-    assert stage(warehouse, [(changed, replace(files, schema=changed.schema))]) == (
-        {"public__t"} if rebuilt else set()
+    first = "(id, _hw_seq, _hw_at) values (1, 1, '2026-01-01 00:00:00+00')"
+    rows(warehouse, f"insert into base_public__t {first}; insert into base_public__t__history {first}")
+    found = stage(warehouse, [(changed, replace(files, schema=changed.schema))])
+    assert found == ({"public__t"} if rebuilt else set())
+
+
+@pytest.mark.parametrize(("seq", "second", "rebuilt"), [(6, 1, False), (6, 2, True), (10, 1, True)])
+def test_a_model_of_another_log_is_found(
+    tmp_path: Path, warehouse: WarehouseConfig, seq: int, second: int, rebuilt: bool
+) -> None:
+    table = TableSchema(TableId("public", "log"), ())
+    files = Stage(tmp_path / "log", table)
+    staged = files.add([{"_hw_seq": n, "_hw_at": START + timedelta(seconds=n // 6)} for n in (2, 6, 14)])
+    model = TableModel(table)
+    meta = "_hw_op VARCHAR, _hw_seq BIGINT NOT NULL, _hw_at TIMESTAMP WITH TIME ZONE, _hw_text VARCHAR"
+    stage(warehouse, [])
+    rows(warehouse, f"create schema mine; create table mine.base_public__log ({meta})")
+    rows(
+        warehouse,
+        f"insert into mine.base_public__log values ('c', {seq}, '2026-01-01 00:00:0{second}+00', null)",
     )
+    found = stage(warehouse, [(model, staged)], {"base_public__log": ("mine", "base_public__log")})
+    assert found == ({"public__log"} if rebuilt else set())
+    assert stage(warehouse, [(model, staged)]) == set()
 
 
-def test_an_open_end_that_stays_fits(tmp_path: Path, warehouse: WarehouseConfig) -> None:
+def test_a_table_that_someone_else_made_is_built_anew(tmp_path: Path, warehouse: WarehouseConfig) -> None:
     named = TableModel(BASE, "history", HistoryNames(open_end=END))
     files = Stage(tmp_path / "t", BASE).add([])
     stage(warehouse, [(named, files)])
-    types = {**{c.name: "VARCHAR" for c in BASE.columns}}
-    columns = ", ".join(f'"{n}" {t}' for n, t in types.items())
+    columns = ", ".join(f'"{c.name}" VARCHAR' for c in BASE.columns)
     rows(warehouse, f"create table base_public__t__history ({columns})")
     assert stage(warehouse, [(named, files)]) == {"public__t"}
 

@@ -16,7 +16,7 @@ from time import monotonic
 from headwater.config import Config, TableSpec, WarehouseConfig
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.stage import row_counts, stage
+from headwater.handoff.stage import Place, row_counts, stage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
@@ -90,9 +90,10 @@ def publish(
     if not chosen:
         return BuildResult()
     require_dbt(warehouse)
-    misfits = stage(warehouse, [(models[t], staged[t]) for t in models])
     dbt = Dbt(config, root)
-    rebuilt = [models[t] for t in chosen if full_refresh or models[t].relation in misfits]
+    news_names = [models[t].relation for t in chosen]
+    misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
+    rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
     nodes = dbt.build(rebuilt, full_refresh=True, progress=progress)
     nodes += dbt.build([models[t] for t in chosen if models[t] not in rebuilt], progress=progress)
     return _result(warehouse, nodes, [m.relation for m in rebuilt], monotonic() - started)
@@ -140,6 +141,18 @@ class Dbt:
         if failed or code != 0:
             raise self._failure(failed, said)
         return nodes
+
+    def places(self) -> Mapping[str, Place]:
+        """Where the project's own settings put the models, as of the last time dbt ran here."""
+        try:
+            nodes = json.loads((self._target / "manifest.json").read_text("utf-8"))["nodes"].values()
+            return {
+                str(n["name"]): (str(n["schema"]), str(n["alias"]))
+                for n in nodes
+                if n["resource_type"] == "model"
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def _run(self, words: Sequence[str], progress: Progress | None) -> tuple[int, list[str]]:
         """Run dbt; returns its exit code and the errors it logged."""
@@ -264,7 +277,7 @@ def _result(
     )
 
 
-def _place(relation: str) -> tuple[str, str] | None:
+def _place(relation: str) -> Place | None:
     """Schema and name of a relation as dbt spells it: "database"."schema"."name"."""
     parts = re.findall(r'"((?:[^"]|"")*)"', relation)
     return (parts[-2], parts[-1]) if len(parts) >= 2 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 _CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
 
 
+#: Schema and name of a relation in the warehouse.
+Place = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a table of a model must look like for changes to be merged into it.
+class _Shape:
+    """What the table of a model must look like for changes to be merged into it.
 
     types      lower-case column name -> SQL type; a column that is not there yet is added by dbt
     needed     columns that cannot be added later: the rows before would lack them
     not_null   exactly the columns that are never null; they hold the key
     """
 
-    name: str
+    model: str
     types: Mapping[str, str]
     needed: frozenset[str]
     not_null: frozenset[str]
@@ -45,11 +49,19 @@ class Shape:
     open_end: datetime | None = None
 
 
-def stage(warehouse: WarehouseConfig, tables: Sequence[tuple[TableModel, Staged]]) -> frozenset[str]:
+def stage(
+    warehouse: WarehouseConfig,
+    tables: Sequence[tuple[TableModel, Staged]],
+    places: Mapping[str, Place] | None = None,
+    *,
+    news: Collection[str] | None = None,
+) -> frozenset[str]:
     """Point the sources at the staged files; returns the relations whose models must be built anew.
 
-    That is so where a column type, the key or a name of the history changed: merging would mix values.
-    Creates the warehouse file if there is none. All or nothing. Raises WarehouseError.
+    That is so where a column type, the key or a name of the history changed, and where a model holds changes
+    of another log: merging would mix values. `places` says where models are, if not in the configured schema.
+    What costs a query is looked at for the relations in `news` alone (None: for all). Creates the warehouse
+    file if there is none. All or nothing. Raises WarehouseError.
     """
     with _opened(warehouse.path) as con:
         held = _sources(con, warehouse.staging_schema)
@@ -58,14 +70,28 @@ def stage(warehouse: WarehouseConfig, tables: Sequence[tuple[TableModel, Staged]
         for table, staged in tables:
             sign = _sign(staged)
             if held.get(table.relation) != sign:
-                name = f"{quote(warehouse.staging_schema)}.{quote(table.relation)}"
+                name = _named((warehouse.staging_schema, table.relation))
                 con.execute(f"CREATE OR REPLACE VIEW {name} AS {_select(con, staged)}")
                 con.execute(f"COMMENT ON VIEW {name} IS {literal(sign)}")
         con.commit()
-        return _misfits(con, [table for table, _ in tables])
+        columns = _columns(con)
+        return frozenset(
+            table.relation
+            for table, _ in tables
+            for shape in _shapes(table)
+            for place in [(places or {}).get(shape.model, (warehouse.schema, shape.model))]
+            if place in columns
+            and not (
+                _fits(shape, columns[place])
+                and (
+                    (news is not None and table.relation not in news)
+                    or _continues(con, shape, place, (warehouse.staging_schema, table.relation))
+                )
+            )
+        )
 
 
-def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, tuple[str, str]]) -> Mapping[str, int]:
+def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Mapping[str, int]:
     """The rows of each relation (name -> schema and name in the warehouse) that is there."""
     with _opened(warehouse.path, read_only=True) as con:
         there = {
@@ -76,7 +102,7 @@ def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, tuple[str, st
             ).fetchall()
         }
         counts = [
-            f"SELECT {literal(name)}, count(*) FROM {quote(place[0])}.{quote(place[1])}"
+            f"SELECT {literal(name)}, count(*) FROM {_named(place)}"
             for name, place in relations.items()
             if place in there
         ]
@@ -141,39 +167,57 @@ def _select(con: DuckDBPyConnection, staged: Staged) -> str:
     return f"SELECT {cells} FROM {rows}"
 
 
-def _misfits(con: DuckDBPyConnection, tables: Sequence[TableModel]) -> frozenset[str]:
-    """The relations of tables whose models no longer fit what they are to hold."""
-    shapes = {shape.name: (shape, t.relation) for t in tables for shape in _shapes(t)}
-    held: dict[tuple[str, str], dict[str, tuple[str, bool]]] = {}
+def _columns(con: DuckDBPyConnection) -> Mapping[Place, Mapping[str, tuple[str, bool]]]:
+    """Of each table in the warehouse the columns, in lower case: type, and whether they may be null."""
+    held: dict[Place, dict[str, tuple[str, bool]]] = {}
     for schema, table, column, kind, nullable in con.execute(
-        "SELECT schema_name, table_name, lower(column_name), data_type, is_nullable FROM duckdb_columns() "
-        "WHERE NOT internal AND database_name = current_database() AND list_contains(?, table_name)",
-        [list(shapes)],
+        "SELECT c.schema_name, c.table_name, lower(column_name), data_type, is_nullable "
+        "FROM duckdb_columns() c JOIN duckdb_tables() t USING (table_oid, schema_oid, database_oid) "
+        "WHERE c.database_name = current_database() AND NOT c.internal"
     ).fetchall():
         held.setdefault((schema, table), {})[column] = (kind, nullable)
-    return frozenset(
-        shapes[place[1]][1]
-        for place, columns in held.items()
-        if not _fits(con, shapes[place[1]][0], place, columns)
-    )
+    return held
 
 
-def _fits(
-    con: DuckDBPyConnection, shape: Shape, place: tuple[str, str], held: Mapping[str, tuple[str, bool]]
-) -> bool:
+def _fits(shape: _Shape, held: Mapping[str, tuple[str, bool]]) -> bool:
     if not shape.needed <= held.keys():
         return False
     if any(held[n][0] != kind for n, kind in shape.types.items() if n in held):
         return False
-    if {n for n, (_, nullable) in held.items() if not nullable} != shape.not_null:
+    return {n for n, (_, nullable) in held.items() if not nullable} == shape.not_null
+
+
+def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Place) -> bool:
+    """Whether the rows are of the source's log, and open versions have the configured open end."""
+    if not _same_log(con, place, source):
         return False
     if not shape.open_column:
         return True
     found = con.execute(
-        f"SELECT epoch_us({quote(shape.open_column)}) FROM {quote(place[0])}.{quote(place[1])} "
-        "WHERE _hw_seq_to IS NULL LIMIT 1"
+        f"SELECT epoch_us({quote(shape.open_column)}) FROM {_named(place)} WHERE _hw_seq_to IS NULL LIMIT 1"
     ).fetchone()
     return found is None or found[0] == _micros(shape.open_end)
+
+
+def _same_log(con: DuckDBPyConnection, place: Place, source: Place) -> bool:
+    """Whether the newest change a model holds is one of the source: a lake made anew counts from 0 again."""
+    held = _named(place)
+    newest = con.execute(
+        f"SELECT _hw_seq, epoch_us(_hw_at) FROM {held} "
+        f"WHERE _hw_seq = (SELECT max(_hw_seq) FROM {held}) LIMIT 1"
+    ).fetchone()
+    if newest is None:
+        return True
+    known = con.execute(
+        f"SELECT 1 FROM {_named(source)} "
+        "WHERE _hw_seq = ? AND epoch_us(_hw_at) IS NOT DISTINCT FROM ? LIMIT 1",
+        newest,
+    )
+    return known.fetchone() is not None
+
+
+def _named(place: Place) -> str:
+    return f"{quote(place[0])}.{quote(place[1])}"
 
 
 def _micros(moment: datetime | None) -> int | None:
@@ -183,7 +227,7 @@ def _micros(moment: datetime | None) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _shapes(table: TableModel) -> Iterator[Shape]:
+def _shapes(table: TableModel) -> Iterator[_Shape]:
     """The shapes of a table's incremental models."""
     key = frozenset(name.casefold() for name in table.schema.key)
     types = {c.name.casefold(): DUCKDB.column_type(c.type) for c in table.schema.columns}
@@ -196,7 +240,7 @@ def _shapes(table: TableModel) -> Iterator[Shape]:
     meta = frozenset({"_hw_op", "_hw_seq", "_hw_at", "_hw_text"})
     fixed = key | {"_hw_seq"}
     flags = {"_hw_deleted": DUCKDB.flag} if key else {}
-    yield Shape(table.base, types | flags, meta | key | flags.keys(), fixed)
+    yield _Shape(table.base, types | flags, meta | key | flags.keys(), fixed)
     if table.versioned:
         names = table.history
         spans = {
@@ -205,6 +249,6 @@ def _shapes(table: TableModel) -> Iterator[Shape]:
             names.current.casefold(): DUCKDB.flag,
             "_hw_seq_to": DUCKDB.integer,
         }
-        yield Shape(
+        yield _Shape(
             table.versions, types | spans, meta | key | spans.keys(), fixed, names.valid_to, open_end(names)
         )
