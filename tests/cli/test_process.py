@@ -214,12 +214,12 @@ def test_bars_on_a_terminal() -> None:
 import time
 from headwater.events import Event
 from headwater.model import TableId
-odd = TableId("public", "odd[red]\\x1b[2J")
+odd, even = TableId("public", "odd[red]\\x1b[2J"), TableId("public", "even[blue]\\x1b[2J")
 def event(kind, table=None, **data):
     return Event(kind, "shop", table, data)
 StandIn.events = [event("table.loading", odd, rows=n * 100000, total=400000) for n in range(4)]
 StandIn.events += [event("table.loaded", odd, rows=400000), event("changes.captured", odd, rows=5)]
-StandIn.events += [event("table.refreshed", odd), event("handoff.started", tables=3), event("run.finished")]
+StandIn.events += [event("table.refreshed", even), event("handoff.started", tables=3), event("run.finished")]
 class Slow(list):
     def __iter__(self):
         for event in list.__iter__(self):
@@ -230,6 +230,7 @@ sys.exit(main(["run"]))
 """
     shown = on_a_terminal(code)
     assert "public.odd[red]\\x1b[2J" in shown
+    assert "public.even[blue]\\x1b[2J" in shown
     assert "300,000 rows" in shown
     assert "rows/s" in shown
     assert "3 tables" in shown

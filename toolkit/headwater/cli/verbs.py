@@ -184,8 +184,10 @@ def demo(args: Namespace) -> Answer:
     """The guided tour."""
     from headwater.demo.show import run_demo
 
+    # With --json, standard output is the document alone.
+    stream = sys.stderr if args.json else sys.stdout
     summary = run_demo(
-        Path(args.keep) if args.keep else None, lambda line: say(line, sys.stderr if args.json else None)
+        Path(args.keep) if args.keep else None, lambda line: print(line, file=stream, flush=True)
     )
     return Answer(DONE, show.plain(summary), summary.lines())
 

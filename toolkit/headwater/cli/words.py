@@ -131,7 +131,11 @@ def _add_setup(commands: Commands) -> None:
         "headwater demo\nheadwater demo --keep ./demo",
         words=False,
     )
-    demo.add_argument("--keep", metavar="FOLDER", help="leave lake, warehouse and dbt project there")
+    demo.add_argument(
+        "--keep",
+        metavar="FOLDER",
+        help="where lake, warehouse and dbt project are left (default: ./headwater-demo)",
+    )
     url = "postgresql://headwater@db.example.com/shop"
     init = _add(
         commands,

@@ -97,7 +97,7 @@ _STORE = Field(
     required=True,
     fields=(
         Field("url", "a folder, or s3://bucket/prefix", "s3://my-bucket/shop", kind="path", required=True),
-        Field("endpoint", "the address of an S3-compatible server; default: AWS", "https://minio.example.com"),
+        Field("endpoint", "the address of an S3-compatible server, with https:// or http://; default: AWS", "https://minio.example.com"),
         Field("region", "the bucket's region", "eu-central-1"),
         Field("access_key_id", "where the access key is; without it the usual AWS chain holds (environment, "
               "instance role)", "env:AWS_ACCESS_KEY_ID", kind="secret"),
@@ -109,7 +109,6 @@ _STORE = Field(
         Field("sse_kms_key_id", "the KMS key, with `sse: aws:kms`", "alias/headwater"),
         Field("path_style", "put the bucket into the path instead of the host name", "true", kind="flag",
               default="true with an endpoint, else false"),
-        Field("allow_http", "talk to the endpoint without TLS", "true", kind="flag", default="false"),
         Field("timeout", "how many seconds one request may take", "60", kind="number", highest=3600),
     ),
     short=Field("url", "a folder, or s3://bucket/prefix", "./lake", kind="path"),

@@ -231,7 +231,7 @@ def _reference(text: str, base: Path) -> str:
 
 
 def _written_option(name: str, value: str, base: Path | None) -> object:
-    if name in ("path_style", "allow_http"):
+    if name == "path_style":
         return value == "true"
     return int(value) if name == "timeout" else _reference_back(value, base)
 
