@@ -113,10 +113,9 @@ def event_kinds() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if name in ("Event", "_tell", "_watch", "watch", "tell") and isinstance(
-                    node.args[0].value, str
-                ):
-                    kinds.add(node.args[0].value)
+                kind = str(node.args[0].value)
+                if name in ("Event", "_tell", "_watch") and re.fullmatch(r"[a-z]+\.[a-z]+", kind):
+                    kinds.add(kind)
     return kinds
 
 
