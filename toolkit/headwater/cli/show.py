@@ -144,9 +144,10 @@ def record(run: RunRecord, *, verbose: bool = True) -> list[str]:
     seconds = f" in {run.seconds:.1f} s" if run.outcome == "done" else f" after {run.seconds:.1f} s"
     lines = [f"{run.pipeline}: {run.mode} run {run.run_id} {run.outcome}{seconds}"]
     if run.to_position:
-        since = f"from {run.from_position} " if run.from_position else ""
+        moved = run.from_position not in ("", run.to_position)
+        way = f"from {run.from_position} to {run.to_position}" if moved else f"at {run.to_position}"
         head = f", source at {run.source_head}" if run.source_head else ""
-        lines.append(f"  {printable(since + 'to ' + run.to_position + head)}: {behind(run.behind_bytes)}")
+        lines.append(f"  {printable(way + head)}: {behind(run.behind_bytes)}")
     lines += [f"  {line}" for line in _counts(run)]
     if run.models_built or run.tests_passed:
         lines.append(f"  dbt: {run.models_built:,} models built, {run.tests_passed:,} tests passed")
@@ -225,7 +226,8 @@ def steps(found: Sequence[object]) -> list[str]:
     """Every change of a key, one line each; columns that are empty throughout are left out."""
     docs = [d for d in (plain(s) for s in found) if isinstance(d, dict)]
     names = [n for n in (docs[0] if docs else {}) if any(d[n] not in (None, "", [], {}) for d in docs)]
-    return align([names, *([_cell(d[n]) for n in names] for d in docs)])
+    heads = [n.replace("_", " ") for n in names]
+    return align([heads, *([_cell(d[n]) for n in names] for d in docs)])
 
 
 def _cell(value: object) -> str:

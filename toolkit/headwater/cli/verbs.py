@@ -78,7 +78,8 @@ def tables(args: Namespace) -> Answer:
     with _pipeline(args) as pipeline:
         infos = list(pipeline.tables())
         names = [i.schema.table for i in infos]
-        picked = set(select(pipeline.config.tables, names))
+        chosen = set(select(pipeline.config.tables, names))
+    picked = {i.schema.table for i in infos if i.schema.table in chosen and not i.note}
     if args.patterns:
         wanted = set(select(args.patterns, names))
         infos, picked = [i for i in infos if i.schema.table in wanted], picked & wanted
