@@ -44,6 +44,7 @@ class ScriptSource:
         self.reload_at: set[tuple[int, TableId]] = set()
         self.during_cut: list[list[Change]] = []
         self.silent = False
+        self.lost = False
         self.altered: set[TableId] = set()
 
     def commit(self, *changes: Change) -> None:
@@ -78,6 +79,9 @@ class ScriptSource:
         return {}
 
     def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
+        if self.lost and since is not None:
+            raise PositionLost("the slot was recreated")
+        self.lost = False
         if self.kept_from is None:
             self.kept_from = len(self.transactions)
         if since and int(since.token) < self.confirmed:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from capture.script import Change, ScriptSource, info_of, schema_of
 from headwater.capture import Capture
-from headwater.errors import Conflict, SourceError
+from headwater.errors import Conflict, PositionLost, SourceError
 from headwater.model import Column, TableId, TableInfo
 from headwater.raw import RawLog
 from headwater.storage import Storage
@@ -129,6 +129,20 @@ def test_a_table_altered_without_a_logged_change_is_read_again(tmp_path: Path) -
     other = replace(schema_of(A), columns=(*schema_of(A).columns, Column("w", pa.int64())))
     Capture(source, log, [TableInfo(other), info_of(B)]).start()
     assert (log.tables()[A].epoch, log.tables()[B].epoch) == (2, 1)
+
+
+def test_a_lost_position_needs_every_table_to_be_read_again(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    source.commit((A, "c", 1, 1), (B, "c", 1, 1))
+    run(source, log, [A, B])
+    source.commit((A, "u", 1, 2))
+    source.lost = True
+    with pytest.raises(PositionLost):
+        Capture(source, log, [info_of(A), info_of(B)]).start([A])
+    assert source.lost
+    done = Capture(source, log, [info_of(A), info_of(B)]).start([A, B])
+    assert "recreated" in done.gap
+    assert (replay(log, A), replay(log, B)) == ({1: 2}, {1: 1})
 
 
 def test_silence_while_the_source_is_ahead_is_a_failure(tmp_path: Path) -> None:

@@ -153,3 +153,28 @@ def test_a_column_added_with_a_default_and_no_change_after_it(pg: Database, tmp_
             .fetchall()
         )
     assert rows == [(1, "EUR 1.50", "us", None), (2, "EUR 3.00", "eu", 1)]
+
+
+def test_a_lost_slot_is_a_named_error_and_full_goes_on(pg: Database, tmp_path: Path) -> None:
+    pg.run(SETUP)
+    runner = Runner(tmp_path / "p", pg.url)
+    runner.run("run")
+    pg.run(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()"
+    )
+    pg.run("update orders set note = 'unseen' where id = 1; delete from orders where id = 2")
+    lost = runner.run("run", ok=False)
+    assert (lost.returncode, "headwater run --full" in lost.stderr) == (1, True), lost.stderr
+    pg.run("update orders set note = 'seen' where id = 3")
+    assert "changes are missing from the log" in runner.json("run", "--full")["warnings"][0]
+    assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
+    with runner.open() as pipeline:
+        rows = (
+            pipeline.history("orders")
+            .filter("id <= 3")
+            .project("id, note, is_current")
+            .order("id, valid_from")
+        )
+        assert rows.fetchall() == [
+            (1, "note 1", False), (1, "unseen", True), (2, "note 2", False), (3, "note 3", False), (3, "seen", True),
+        ]  # fmt: skip

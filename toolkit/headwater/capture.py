@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headwater.errors import SourceError
+from headwater.errors import PositionLost, SourceError
 from headwater.failpoints import reach
 from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
 from headwater.raw import RawLog, TableState
@@ -38,6 +38,7 @@ class Captured:
     entries: int = 0
     rows: Counter[TableId] = field(default_factory=Counter)
     loaded: list[TableId] = field(default_factory=list)
+    gap: str = ""  # why changes before this load are not in the log
 
 
 def _ignore(_kind: str, _table: TableId | None, _data: Mapping[str, int]) -> None:
@@ -86,10 +87,24 @@ class Capture:
         self._reload: set[TableId] = set()
 
     def start(self, reload: Collection[TableId] = ()) -> Captured:
-        """Make the source keep its log, let go of tables no longer wanted, and load the fresh ones."""
+        """Make the source keep its log, let go of tables no longer wanted, and load the fresh ones.
+
+        Where the source lost our position, every table has to be read again: done if `reload` names them all,
+        else PositionLost. What happened in between stays unlogged; the fold shows it as observed (`r`).
+        """
         last = self._log.last()
-        self._reached = last.position if last else None
-        done = Captured(self._reached, self._reached)
+        try:
+            return self._start(last.position if last else None, reload)
+        except PositionLost as lost:
+            if not set(self._tables) <= set(reload):
+                raise
+            done = self._start(None, reload)
+            done.since, done.gap = last.position if last else None, str(lost)
+            return done
+
+    def _start(self, since: Position | None, reload: Collection[TableId]) -> Captured:
+        self._reached = since
+        done = Captured(since, since)
         unkept = self._source.prepare(self._tables, self._reached)
         self._release()
         state = self._log.tables()

@@ -62,12 +62,16 @@ class _Tally:
     entries: int = 0
     counts: dict[TableId, Counter[str]] = field(default_factory=dict)
     built: BuildResult | None = None
+    notes: list[str] = field(default_factory=list)
 
     def add_captured(self, done: Captured) -> None:
         """Count what a capture step logged."""
         self.since = self.since or done.since
         self.reached = done.reached
         self.entries += done.entries
+        self.notes += (
+            [f"changes are missing from the log, what they did was read: {done.gap}"] if done.gap else []
+        )
         for table, rows in done.rows.items():
             self.count(table)["rows_in"] += rows
 
@@ -223,6 +227,7 @@ class Runner:
         record = self._record(tally, "done")
         reach("record.before")
         append_run(self._parts.state, record)
+        reach("record.after")
         self._tell("run.finished", None, {"run_id": tally.run_id, "entries": tally.entries})
         return record
 
@@ -244,7 +249,7 @@ class Runner:
             tables={str(t): TableCount(**counts) for t, counts in tally.counts.items()},
             models_built=len(built.models) if built else 0,
             tests_passed=built.tests_passed if built else 0,
-            warnings=(*self._notes, *parts.state.warnings),
+            warnings=(*tally.notes, *self._notes, *parts.state.warnings),
         )
 
     def _head(self, reached: Position | None) -> tuple[str, int | None]:
