@@ -160,7 +160,8 @@ def test_a_lost_slot_is_a_named_error_and_full_goes_on(pg: Database, tmp_path: P
     runner = Runner(tmp_path / "p", pg.url)
     runner.run("run")
     pg.run(
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()"
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+        " where database = current_database()"
     )
     pg.run("update orders set note = 'unseen' where id = 1; delete from orders where id = 2")
     lost = runner.run("run", ok=False)
@@ -172,9 +173,11 @@ def test_a_lost_slot_is_a_named_error_and_full_goes_on(pg: Database, tmp_path: P
         rows = (
             pipeline.history("orders")
             .filter("id <= 3")
-            .project("id, note, is_current")
             .order("id, valid_from")
+            .project("id, note, is_current")
         )
         assert rows.fetchall() == [
-            (1, "note 1", False), (1, "unseen", True), (2, "note 2", False), (3, "note 3", False), (3, "seen", True),
-        ]  # fmt: skip
+            *((1, "note 1", False), (1, "unseen", True)),
+            (2, "note 2", False),
+            *((3, "note 3", False), (3, "seen", True)),
+        ]

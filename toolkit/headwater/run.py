@@ -69,9 +69,8 @@ class _Tally:
         self.since = self.since or done.since
         self.reached = done.reached
         self.entries += done.entries
-        self.notes += (
-            [f"changes are missing from the log, what they did was read: {done.gap}"] if done.gap else []
-        )
+        if done.gap:
+            self.notes.append(f"changes are missing from the log, what they did was read: {done.gap}")
         for table, rows in done.rows.items():
             self.count(table)["rows_in"] += rows
 
