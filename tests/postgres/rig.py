@@ -70,12 +70,11 @@ def brief(rows: list[Row], *names: str) -> list[tuple[Any, ...]]:
 def following(db: Database, *names: str, **options: Any) -> Iterator[Follower]:
     """A source that has been set up and stands at the head; the tables are in `public`."""
     tables = [table(name) for name in names]
-    with opened(db.url, **options) as source:
+    with opened(options.pop("url", db.url), **options) as source:
         source.prepare(tables, None)
         with source.cut() as cut:
             known = {t: list(cut.read(t))[-1].schema for t in tables}
-            yield_at = cut.position
-        yield Follower(source, tables, yield_at, known)
+        yield Follower(source, tables, cut.position, known)
 
 
 def state(db: Database, name: str, *, columns: str = "*") -> list[tuple[Any, ...]]:

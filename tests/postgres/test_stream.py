@@ -272,7 +272,7 @@ def test_leaving_in_the_middle_loses_nothing(pg: Database) -> None:
 
 
 def test_a_transaction_left_open_does_not_keep_the_goal_out_of_reach(pg: Database) -> None:
-    """Half a record can be the end of the flushed log; nothing would ever flush the rest on an idle server."""
+    """Half a record can be the end of the flushed log; an idle server would not flush the rest."""
     pg.run("create table a(id int primary key, v text)")
     with following(pg, "a") as follower, pg.connect(autocommit=False) as writer:
         writer.execute("insert into a select i, repeat('x', 500) from generate_series(1, 20000) i")

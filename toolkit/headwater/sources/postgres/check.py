@@ -176,10 +176,10 @@ def _check_publication(
     owned = all(rights[r.oid].owner for r in usable)
     if found is None:
         row = session.execute("select has_database_privilege(current_database(), 'create')").fetchone()
-        if usable and owned and row and row[0]:
+        if not usable or (owned and row and row[0]):
             yield Finding("ok", what, "not there yet; the first run makes it")
         else:
-            fix = publish.create_statement(name, usable) if usable else "choose at least one table"
+            fix = publish.create_statement(name, usable)
             yield Finding("fail", what, "not there, and this role may not make it", fix)
         return
     faults = [(why, fix) for broken, why, fix in publish.shape_faults(found, usable) if broken]

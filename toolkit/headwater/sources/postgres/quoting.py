@@ -16,6 +16,11 @@ def quote_text(text: str) -> str:
     return " E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else "'" + quoted + "'"
 
 
+def quote_option(text: str) -> str:
+    """Any text as a literal of the replication protocol, where only the quote itself is escaped."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quote_table(table: TableId) -> str:
     """A table with its schema."""
     return f"{quote_name(table.namespace)}.{quote_name(table.name)}"

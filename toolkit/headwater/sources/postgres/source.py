@@ -124,7 +124,7 @@ class PostgresSource:
         return added
 
     def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
-        """The tables that were altered, since they had the known schema, in a way that the log does not show."""
+        """The tables altered since they had the known schema in a way that the log does not show."""
         with self._server.guard("look up the tables"):
             relations = catalog.find_relations(self._session(), list(known))
         return [

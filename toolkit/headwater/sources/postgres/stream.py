@@ -16,7 +16,7 @@ from headwater.sources.postgres.command import explain_result, identify, run_com
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.messages import EPOCH, Relation
 from headwater.sources.postgres.position import format_lsn
-from headwater.sources.postgres.quoting import quote_name, quote_text
+from headwater.sources.postgres.quoting import quote_name, quote_option
 
 _STATUS = Struct(">cQQQqB")
 _KEEPALIVE = Struct(">cQqB")
@@ -53,12 +53,12 @@ class Stream:
 
     def start(self, at: int, *, replay: bool = False) -> None:
         """Ask for every commit that starts at or after `at`; with `replay` also unconfirmed older ones."""
-        names = quote_text(quote_name(self.publication))
+        names = quote_option(quote_name(self.publication))
         run_command(
             self.server,
             self._sender,
             f"START_REPLICATION SLOT {quote_name(self.slot)} LOGICAL {format_lsn(0 if replay else at)}"
-            f" (proto_version '1', publication_names {names.strip()})",
+            f" (proto_version '1', publication_names {names})",
             f"read from the replication slot {self.slot}",
             lost=_LOST,
         )
