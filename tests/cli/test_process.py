@@ -121,6 +121,15 @@ def test_a_reader_that_goes_away_is_no_crash() -> None:
     assert process.wait() == 1
 
 
+def test_a_full_disk_behind_the_output_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        process = stand_in("sys.exit(main(['tables']))", stdout=full)
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.splitlines()[0].startswith("headwater: the command is done, but its output cannot be written")
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 @pytest.mark.parametrize(
     "words", [["tables"], ["tables", "--json"], ["verify"], ["run", "-c", "ü\u202e.yml"]]

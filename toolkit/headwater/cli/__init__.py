@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from headwater.cli.words import make_parser, parse_words
-from headwater.errors import ConfigError, HeadwaterError
+from headwater.errors import ConfigError, HeadwaterError, StorageError
 from headwater.printable import printable
 from headwater.secrets import Secret, scrub
 
@@ -60,10 +60,16 @@ def _answer(args: Namespace) -> int:
     from headwater.cli.verbs import VERBS
 
     answer = VERBS[args.command or "version"](args)
-    if not args.json:
-        print("".join(f"{line}\n" for line in answer.lines), end="", flush=True)
-    elif answer.document is not None:
-        print(json.dumps(answer.document), flush=True)
+    text = "".join(f"{line}\n" for line in answer.lines)
+    if args.json:
+        text = "" if answer.document is None else json.dumps(answer.document) + "\n"
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as failed:
+        message = f"the command is done, but its output cannot be written: {failed.strerror}"
+        raise StorageError(message, hint="headwater status") from None
     return answer.code
 
 

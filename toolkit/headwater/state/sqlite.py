@@ -193,7 +193,9 @@ class SqliteState:
         if isinstance(failed, StorageError):
             return failed
         reason = (failed.strerror if isinstance(failed, OSError) else None) or str(failed)
-        hint = "free the disk, or name another file with `state:` in headwater.yml"
+        hint = "make its folder writable, or name another file with `state:` in headwater.yml"
+        if "full" in reason:
+            hint = "free some space on its disk; nothing else is touched"
         if "locked" in reason:
             hint = "another process writes to it for long; try again, or look with: headwater status"
         return StorageError(f"the state file {self.path} cannot be used: {reason}", hint=hint)
