@@ -119,6 +119,8 @@ def test_without_a_password_nothing_warns(run: Run, pipeline: type[StandIn]) -> 
         (["dbt", "biuld"], "try: headwater dbt build"),
         (["postgresql://u:hunter2@h/d"], "is not a command"),
         (["run", "postgresql://u:hunter2@h/d"], "does not know"),
+        (["run", "postgresql://u@h/d?password=hunter2&x=1"], "does not know"),
+        (["run", "host=h password=hunter2"], "does not know"),
         (["run", "--sorce=postgresql://u:hunter2@h/d"], "did you mean --source?"),
         (["run", "--source"], "expected one argument"),
         (["--json=x"], "ignored explicit argument"),

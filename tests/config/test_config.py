@@ -140,6 +140,7 @@ def test_the_warehouse_in_one_word(given_text: str, path: str) -> None:
         ("./lake", "/x/lake"),
         ("../lake/", "/lake"),
         ("/data/lake", "/data/lake"),
+        ("~no-such-user-here/lake", "/x/~no-such-user-here/lake"),
         ("file:///data/lake", "/data/lake"),
         ("s3://bucket", "s3://bucket"),
         ("s3://bucket/a/", "s3://bucket/a"),
@@ -272,7 +273,9 @@ def test_ten_thousand_tables_are_read_in_seconds() -> None:
     assert time.monotonic() - began < 15
 
 
-@pytest.mark.parametrize(("mode", "kind"), list(itertools.product(["history", "mirror"], ["name", "pattern"])))
+@pytest.mark.parametrize(
+    ("mode", "kind"), list(itertools.product(["history", "mirror"], ["name", "pattern"]))
+)
 def test_an_override_takes_what_it_does_not_say_from_the_top(mode: str, kind: str) -> None:
     name = "public.a" if kind == "name" else "public.[ab]"
     text = f'pipeline: a\nsource: {{kind: postgres, url: "postgres://h/d"}}\nstore: l\nmode: {mode}\n'

@@ -54,7 +54,7 @@ def test_files_that_hold_no_secret(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"\n")
     (tmp_path / "binary").write_bytes(CANARY.encode() + b"\xff")
     (tmp_path / "huge").write_bytes(CANARY.encode() * 10_000)
-    for name in ("empty", "binary", "huge", "none", ".", "a\0b"):
+    for name in ("empty", "binary", "huge", "none", ".", "a\0b", "~no-such-user"):
         with pytest.raises(SecretError) as failed:
             resolve(f"file:{tmp_path}/{name}")
         assert failed.value.hint

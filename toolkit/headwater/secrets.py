@@ -61,7 +61,7 @@ def resolve(reference: str | Secret) -> Secret:
     found = _REFERENCE.fullmatch(reference) if is_reference(reference) else None
     if found is None:
         raise SecretError("this is not a secret reference", hint="write env:NAME or file:/path/to/file")
-    return _from_env(found[2]) if found[1] == "env" else _from_file(Path(found[2]).expanduser())
+    return _from_env(found[2]) if found[1] == "env" else _from_file(Path(os.path.expanduser(found[2])))
 
 
 def scrub(text: str, *secrets: Secret) -> str:

@@ -75,7 +75,8 @@ def _answer(args: Namespace) -> int:
 
 def _secrets(words: Sequence[str]) -> tuple[Secret, ...]:
     """The passwords of the URLs among the words, as written and decoded: no output may hold them."""
-    written = [found[1] for word in words for found in re.finditer(r"://[^:@]*:([^@].*)@", word)]
+    kinds = r"://[^:@]*:([^@].*)@", r"password=([^&\s]+)"
+    written = [found[1] for word in words for kind in kinds for found in re.finditer(kind, word)]
     return tuple(Secret(text) for text in {*written, *map(unquote, written)})
 
 

@@ -223,7 +223,7 @@ def _dbt(given: Mapping[str, Plain], base: Path) -> DbtConfig:
 
 def _path(text: str, base: Path) -> str:
     # Joined without resolving links, so that what is printed is what the user wrote.
-    return os.path.normpath(base / Path(text).expanduser())
+    return os.path.normpath(base / os.path.expanduser(text))
 
 
 def _reference(text: str, base: Path) -> str:
