@@ -35,12 +35,14 @@ def check_versions(told: Told, changes: Sequence[Row], names: Sequence[str]) -> 
     for seq, op, key, row, at in told.versions:
         truth[key].append((seq, op, {name: row.get(name) for name in names}, at))
     for change in changes:
-        found[change["id"]].append((change["_hw_seq"], change["_hw_op"], plain(change, names), change["_hw_at"]))
+        found[change["id"]].append(
+            (change["_hw_seq"], change["_hw_op"], plain(change, names), change["_hw_at"])
+        )
     assert dict(found) == dict(truth), "I1: versions"
 
 
 def check_history(told: Told, history: Sequence[Row], names: Sequence[str]) -> None:
-    """I2: the state as of every commit; and one open version a key, no gap, no overlap, ends where the next begins."""
+    """I2: the state as of every commit; one open version a key, no gap, no overlap."""
     for seq, rows in told.commits:
         truth = {key: {name: row.get(name) for name in names} for key, row in rows.items()}
         then = [

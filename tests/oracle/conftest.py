@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from oracle.world import World
 
 from headwater.config import TableSpec
+from oracle.world import World
 
 Worlds = Callable[..., World]
 

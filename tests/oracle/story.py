@@ -1,7 +1,7 @@
-"""Stories: what happens to one table, told twice: as the raw log a source would leave, and as plain Python dicts.
+"""Stories: what happens to one table, told twice: as the raw log that a source leaves, and as plain Python.
 
-A story is a list of drawn moves. `tell` plays them against a dict (the truth) and writes down, for each move, the
-rows the log carries, so that nothing of the fold's own reasoning is used to know what must come out.
+A story is a list of drawn moves. `tell` plays them against a dict (the truth) and writes down, for each move,
+the rows the log carries, so that nothing of the fold's own reasoning is used to know what must come out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WIDER = Column("n", pa.int64(), "int8")
 
 @dataclass(frozen=True)
 class Move:
-    """One drawn step. `verb` is bent to what is possible: an insert of a live key becomes an update, and so on."""
+    """One drawn step. `verb` is bent to what is possible: an insert of a live key is an update."""
 
     verb: Verb
     key: int
@@ -192,19 +192,9 @@ def _bury(told: Told, seq: int, key: int) -> Row:
 
 
 def _resync(told: Told, moves: Sequence[Move], *, complete: bool) -> None:
-    """The whole table is read again; some rows changed unseen before. A load that is cut off is tried again."""
+    """The whole table is read again. A load that is cut off ends nowhere."""
     told.epoch += 1
-    found = {k: dict(r) for k, r in told.live.items()}
-    for move in moves:
-        if move.verb == "delete":
-            found.pop(move.key, None)
-        elif move.verb == "truncate":
-            found = {}
-        elif move.verb in ("insert", "update"):
-            found[move.key] = _fresh(told, move.key, move.value)
-        elif move.key in found:
-            odd = found[move.key]["price"] == "NaN"
-            found[move.key]["price"] = None if odd else "NaN"
+    found = _changed_unseen(told, moves)
     first, rows = (told.number + 1) * STRIDE, []
     before = len(told.versions)
     for key in sorted(found, reverse=True):
@@ -227,6 +217,21 @@ def _resync(told: Told, moves: Sequence[Move], *, complete: bool) -> None:
     told.entries.append([Batch(told.schema, rows[half:], "snapshot_end", told.epoch)])
     told.live = found
     told.commits.append((max(first, told.number * STRIDE + 3), {k: dict(r) for k, r in found.items()}))
+
+
+def _changed_unseen(told: Told, moves: Sequence[Move]) -> dict[int, Row]:
+    """The rows after changes that no log tells of."""
+    found = {k: dict(r) for k, r in told.live.items()}
+    for move in moves:
+        if move.verb == "delete":
+            found.pop(move.key, None)
+        elif move.verb == "truncate":
+            found = {}
+        elif move.verb in ("insert", "update"):
+            found[move.key] = _fresh(told, move.key, move.value)
+        elif move.key in found:
+            found[move.key]["price"] = None if found[move.key]["price"] == "NaN" else "NaN"
+    return found
 
 
 def _since(told: Told, key: int) -> datetime:
@@ -268,4 +273,4 @@ def _count(told: Told, verb: str, key: int) -> None:
 def raw_table(batch: Batch) -> pa.Table:
     """The batch's rows as capture gives them."""
     schema = pa.schema([*batch.schema.arrow(), *META])
-    return pa.Table.from_pylist([{**r, "_hw_tx": r["_hw_tx"]} for r in batch.rows], schema=schema)
+    return pa.Table.from_pylist(batch.rows, schema=schema)

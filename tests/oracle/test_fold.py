@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
+
+from headwater.naming import table_path
+from headwater.refresh import step
 from oracle.checks import check, describe, read_lake
 from oracle.conftest import Worlds
 from oracle.stories import random_cuts, random_stop, random_story
 from oracle.story import Told, tell
 from oracle.world import World
-
-from headwater.naming import table_path
-from headwater.refresh import step
 
 EXAMPLES = int(os.environ.get("HEADWATER_ORACLE_EXAMPLES", "25"))
 ALWAYS = settings(
@@ -136,6 +136,8 @@ def test_the_stories_cover_what_may_follow_what() -> None:
     ends, starts = {"delete", "truncate", "vanish", "rekey"}, {"insert", "arrive", "reread"}
     lives = {"insert", "update", "touch", "arrive", "reread"}
     wanted = {(a, b) for a in ends for b in starts}
-    wanted |= {(a, b) for a in lives for b in {"update", "touch", "rekey", "delete", "truncate", "vanish", "reread"}}
+    wanted |= {
+        (a, b) for a in lives for b in ("update", "touch", "rekey", "delete", "truncate", "vanish", "reread")
+    }
     rare = {pair: pairs[pair] for pair in wanted if pairs[pair] < 5}
     assert not rare, rare

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  one fault, one line
 """The test of the tests: each of these faults, planted into the SQL, is caught."""
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from headwater.errors import HeadwaterError
+from headwater.lake.delta import Lake
 from oracle.checks import check, read_lake
 from oracle.conftest import Worlds
 from oracle.stories import random_story
 from oracle.story import tell
 from oracle.test_fold import play
-
-from headwater.errors import HeadwaterError
-from headwater.lake.delta import Lake
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +38,8 @@ MUTANTS = [
     Mutant("no order inside a commit", "PARTITION BY _hw_k0 ORDER BY _hw_seq)", "PARTITION BY _hw_k0 ORDER BY _hw_at)"),
     Mutant("unset is NULL", "NOT list_contains(coalesce(_hw_unset, []),", "TRUE OR list_contains(coalesce(_hw_unset, []),"),
     Mutant("unset comes from the mirror only", "ORDER BY _hw_seq ROWS UNBOUNDED PRECEDING)\n)", "ORDER BY NOT _hw_held, -_hw_seq ROWS UNBOUNDED PRECEDING)\n)"),
-    Mutant("a new key forgets the old row", "coalesce(origin, _hw_life)", "_hw_life"),
-    Mutant("chains of keys are one link long", "JOIN origins AS o ON l.parent = o.life", "JOIN origins AS o ON FALSE"),
+    Mutant("a new key forgets the old row", "coalesce(origins._hw_origin, lives._hw_life)", "lives._hw_life"),
+    Mutant("chains of keys are one link long", "JOIN origins AS o ON l._hw_from = o._hw_to", "JOIN origins AS o ON FALSE"),
     Mutant("a new key leaves the old one", "WHERE _hw_op <> 't'\n", "WHERE _hw_op <> 't' AND _hw_seq % 4 <> 1\n"),
     Mutant("odd text stays behind", "struct_extract(\"price\", 't')", "json_extract_string(_hw_text, '/price')"),
     Mutant("truncate is ignored", "FROM _hw_raw WHERE _hw_op = 't'\n", "FROM _hw_raw WHERE FALSE\n"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from oracle.story import TABLE, Batch, Row, raw_table
 
 from headwater.config import TableSpec
 from headwater.lake import Kind
@@ -18,6 +17,7 @@ from headwater.model import STRIDE, ChangeBatch, Position
 from headwater.raw import RawLog
 from headwater.refresh import Refreshed, refresh
 from headwater.storage import Storage
+from oracle.story import TABLE, Batch, Row, raw_table
 
 
 class World:

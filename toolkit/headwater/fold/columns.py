@@ -93,6 +93,6 @@ def odd_text(name: str) -> str:
 
 
 def image(schema: TableSchema, present: Collection[str]) -> str:
-    """SQL of a hash of the `present` columns that is equal for equal rows only, float bits and odd cells included."""
+    """SQL of a hash of the `present` columns: equal for equal rows only, float bits and odd cells included."""
     texts = column_texts(schema)
     return f"md5({row_text([texts[c.name] for c in schema.columns if c.name in present])})"

@@ -52,8 +52,8 @@ class Segment:
 def cut_segments(batches: Sequence[Batch], *, started: bool) -> list[Segment]:
     """Cut the unread batches of a table whose newest epoch is complete.
 
-    Snapshots that never ended are void: a load that died is read again in a new epoch. A table that the lake
-    does not have yet (not `started`) begins with its first whole snapshot; changes before that are part of it.
+    Snapshots that never ended are void: a load that died is read again in a new epoch. A table that the
+    lake does not have yet (not `started`) begins with its first whole snapshot, which holds what was before.
     """
     ended = {b.ref.epoch for b in batches if b.ref.phase == "snapshot_end"}
     valid = [b for b in batches if b.ref.phase == "changes" or b.ref.epoch in ended]
@@ -68,9 +68,7 @@ def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
     pending: list[Batch] = []
     for entry, group in groupby(batches, key=lambda b: b.entry):
         step = list(group)
-        kinds = {(b.ref.phase != "changes", b.ref.epoch) for b in step if b.ref.phase != "changes"}
-        kinds |= {(False, 0) for b in step if b.ref.phase == "changes"}
-        if len(kinds) > 1:
+        if len({0 if b.ref.phase == "changes" else b.ref.epoch for b in step}) > 1:
             raise Corrupt(
                 f"raw log entry {entry}: holds both snapshot and changes of {step[0].ref.table}",
                 hint="headwater run --full",

@@ -213,7 +213,7 @@ class Shape:
 def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
     cells = ", ".join(f"{{'k': {literal(n)}, 'v': {t}}}" for n, t in zip(names, texts, strict=True))
     some = f"coalesce({', '.join(texts)}) IS NOT NULL"
-    pairs = f"list_filter([{cells}], lambda cell: cell.v IS NOT NULL)"
+    pairs = f"list_filter([{cells}], lambda _hw_cell: _hw_cell.v IS NOT NULL)"
     return f"CASE WHEN {some} THEN CAST(to_json(map_from_entries({pairs})) AS VARCHAR) END"
 
 

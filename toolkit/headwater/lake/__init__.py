@@ -1,7 +1,7 @@
-"""The lake: for each captured table a mirror, a history and the staged changes, each a table of an open format.
+"""The lake: for each captured table a mirror, a history and the staged changes, in an open table format.
 
-To add a format, write a module with a class that satisfies `TableFormat`, register it in `wiring`, and subclass
-the contract suite in ``tests/contracts/lake.py``. `delta.py` is the default.
+To add a format, write a module with a class that satisfies `TableFormat`, register it in `wiring`, and
+subclass the contract suite in ``tests/contracts/lake.py``. `delta.py` is the default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = ("changes", "history", "mirror")
 class Held:
     """One lake table at its newest version.
 
-    files    one row a file: path (in the table's folder), size_bytes, num_records, and as far as they are known
+    files    one row a file: path (in the table's folder), size_bytes, num_records, and as far as known
              null_count.<column>, min.<column>, max.<column>
     layout   the columns in files, in order, with the Arrow types that readers see
     notes    what the writer kept beside the mark
@@ -83,7 +83,7 @@ class Staged:
 
 
 class TableFormat(Protocol):
-    """A table format with atomic, numbered versions. Errors are `StorageError`s, a lost race is a `Conflict`."""
+    """A table format with atomic, numbered versions. Errors are StorageErrors, a lost race is a Conflict."""
 
     def open(self, table: TableId, kind: Kind) -> Held | None:
         """The newest version; None when nothing was ever committed. Reads the store, never a cache."""
@@ -92,7 +92,7 @@ class TableFormat(Protocol):
     def write(
         self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
     ) -> list[NewFile]:
-        """Write the rows of a query into local files of bounded size, ordered by SQL expressions over them."""
+        """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
         ...
 
     def commit(self, table: TableId, kind: Kind, held: Held | None, change: Change) -> Held:

@@ -1,7 +1,7 @@
-"""The lake as Delta tables: `lake/<table>/<mirror|history|changes>`, one atomic commit for each step of each.
+"""The lake as Delta tables: `lake/<table>/<mirror|history|changes>`, one atomic commit for each step.
 
-DuckDB writes the Parquet files; a commit takes them in, lets others go and carries the Mark, all in one numbered
-JSON file that only one writer can create. docs/lake.md describes what a reader finds.
+DuckDB writes the Parquet files; a commit takes them in, lets others go and carries the Mark, all in one
+numbered JSON file that only one writer can create. docs/lake.md describes what a reader finds.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class Lake:
     def __init__(self, storage: Storage, memory_limit: str = "1GB") -> None:
         self._storage = storage
         self._memory_limit = memory_limit
-        self._opened: dict[Kind, tuple[TableId, DeltaTable]] = {}  # what `open` read last: `commit` goes on from it
+        self._opened: dict[
+            Kind, tuple[TableId, DeltaTable]
+        ] = {}  # what `open` read last: `commit` goes on from it
 
     @contextmanager
     def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
-        """A DuckDB connection of bounded memory, with its spill folder in scratch, that never goes to the network."""
+        """A DuckDB connection of bounded memory, its spill folder in scratch, that never goes to the network."""
         import duckdb
 
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -101,7 +103,7 @@ class Lake:
         return [(int(info["version"]), _mark(info)) for info in infos if _MARK in info]
 
     def schema(self, table: TableId, kind: Kind = "mirror") -> TableSchema | None:
-        """The table's columns as the lake holds them (dropped ones too, types as wide as ever seen), and its key."""
+        """The columns as the lake holds them (dropped ones too, types as wide as ever seen), and the key."""
         delta = self._delta(table, kind)
         return None if delta is None else _schema(_commit_info(delta, table, kind))
 
@@ -140,14 +142,15 @@ class Lake:
     def write(
         self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
     ) -> list[NewFile]:
-        """Write the rows of a query into local files of bounded size, ordered by SQL expressions over them."""
+        """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
         folder = self._storage.scratch()
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order else ""
         written = con.execute(
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
-                FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUPS_PER_FILE {FILE_GROUPS},
+                FORMAT parquet, COMPRESSION zstd,
+                FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUPS_PER_FILE {FILE_GROUPS},
                 FILENAME_PATTERN 'part-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """
@@ -258,7 +261,7 @@ class Lake:
         return DeltaTable(uri, version=version, storage_options=options)
 
     def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> int:
-        """New columns come in a commit of their own, under the old mark: no row has them yet. Returns commits."""
+        """New columns come in a commit of their own, under the old mark; returns how many that took."""
         from deltalake import Schema
 
         added = pa.schema(

@@ -20,13 +20,13 @@ def plain_layout(schema: TableSchema) -> dict[str, pa.DataType]:
 
 
 def history_layout(schema: TableSchema, names: HistoryNames) -> dict[str, pa.DataType]:
-    """History: the table's columns, the span of the version, the meta columns, and the `_hw_seq` that ended it."""
+    """History: the table's columns, the span of the version, the meta columns, the number that ended it."""
     moment = pa.timestamp("us", "UTC")
     spans = {names.valid_from: moment, names.valid_to: moment, names.current: pa.bool_()}
     taken = {c.name.casefold() for c in schema.columns} & {name.casefold() for name in spans}
     if taken:
         raise ConfigError(
-            f"{schema.table} has a column {sorted(taken)[0]!r} of its own, which is also a name of its history",
+            f"{schema.table} has a column {sorted(taken)[0]!r} of its own, a name that its history needs",
             hint="give the history other names: history: {valid_from: ..., valid_to: ..., current: ...}",
         )
     plain = plain_layout(schema)

@@ -1,4 +1,4 @@
-"""Writing a lake table anew where it must be: only the files that hold a touched key, and small ones with them."""
+"""Writing a lake table anew where it must be: the files that hold a touched key, and small ones with them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ SMALL_ROWS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
+class Swap:
+    """What a rewrite is to do: rows of `drop` out, rows of the query `fresh` in.
+
+    only         SQL of which rows may be dropped
+    everything   write every file anew, because types change
+    """
+
+    drop: Keys
+    fresh: str
+    order: Sequence[str]
+    only: str = "TRUE"
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Rewritten:
     """Files to take in, and paths to let go."""
 
@@ -22,35 +37,27 @@ class Rewritten:
     remove: list[str]
 
 
-def rewrite(
-    target: Target, paths: Sequence[str], drop: Keys, fresh: str, order: Sequence[str], *,
-    only: str = "TRUE", everything: bool = False,
-) -> Rewritten:  # fmt: skip
-    """Take the rows of `drop` out of the files `paths` and put the rows of the query `fresh` in.
-
-    only         SQL of which rows may be dropped
-    everything   write all of `paths`, because their types change
-    """
-    touched = list(paths)
-    if target.held is None:
-        return Rewritten(target.lake.write(target.con, fresh, target.layout, order), [])
-    if not everything:
+def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
+    """Do the swap in the files `paths` of a table; files that need not change are left alone."""
+    assert target.held is not None
+    drop, touched = swap.drop, list(paths)
+    if not swap.everything:
         touched = files_with(target, paths, drop)
-        touched += _small(target, set(paths) - set(touched), touched, fresh)
-    rows = fresh
+        touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
+    rows = swap.fresh
     if touched:
         columns = ", ".join(f"o.{quote(name)}" for name in target.layout)
         kept = (
-            f"SELECT {columns} FROM (SELECT *, {drop.named}, {only} AS _hw_droppable "
+            f"SELECT {columns} FROM (SELECT *, {drop.named}, {swap.only} AS _hw_droppable "
             f"FROM (SELECT {target.cells} FROM {target.lake.scan(target.held, touched)})) AS o "
             f"ANTI JOIN {drop.relation} AS k ON o._hw_droppable AND {drop.same('o', 'k')}"
         )
-        rows = f"{kept} UNION ALL {fresh}"
-    return Rewritten(target.lake.write(target.con, rows, target.layout, order), touched)
+        rows = f"{kept} UNION ALL {swap.fresh}"
+    return Rewritten(target.lake.write(target.con, rows, target.layout, swap.order), touched)
 
 
 def _small(target: Target, untouched: Collection[str], touched: Sequence[str], fresh: str) -> list[str]:
-    """Small files worth merging: each no bigger than all that is written before it, so a row moves log(n) times."""
+    """Files worth merging: none much bigger than what is written anyway, so a row moves log(n) times."""
     assert target.held is not None
     sizes = dict(
         zip(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-#: As Delta writers do by default: bounds for the first columns only, and for those a reader is sure to ask for.
+#: As Delta writers do by default: bounds for the first columns only, and for those that are always asked for.
 _FIRST_COLUMNS = 32
 _TEXT_LIMIT = 64
+_LAST_CHARACTER = "\U0010ffff"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})(\.\d{1,6})?(\+00)?")
 
@@ -27,7 +28,7 @@ class FileFacts:
 
 
 def stats_json(facts: FileFacts, layout: Mapping[str, pa.DataType], always: Collection[str]) -> str:
-    """The `stats` text of an add action: bounds only where they surely hold and every reader can read them."""
+    """The `stats` of an add action: bounds only where they surely hold and every reader can read them."""
     bounded = set(list(layout)[:_FIRST_COLUMNS]) | set(always)
     nulls: list[str] = []
     low: list[str] = []
@@ -69,8 +70,10 @@ def _number(value: str, _which: str) -> str | None:
 def _text(value: str, which: str) -> str | None:
     if len(value) <= _TEXT_LIMIT:
         return json.dumps(value)
-    # A prefix is below the whole; with the last of all characters behind it, above.
-    return json.dumps(value[:_TEXT_LIMIT] + ("\U0010ffff" if which == "max" else ""))
+    # A prefix is below the whole; with the last of all characters behind it, above, unless that is there already.
+    if which == "max" and value[_TEXT_LIMIT] == _LAST_CHARACTER:
+        return None
+    return json.dumps(value[:_TEXT_LIMIT] + (_LAST_CHARACTER if which == "max" else ""))
 
 
 def _date(value: str, _which: str) -> str | None:

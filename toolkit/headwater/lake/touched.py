@@ -1,4 +1,4 @@
-"""Which files of a lake table hold a key: first by the bounds in their statistics, then by reading the keys."""
+"""Which files of a lake table hold a key: by the bounds in their statistics, then by reading the keys."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Refresh: raw log -> fold -> lake. For each table with unread batches: changes, then history, then mirror.
 
-Each of the three carries its own Mark and is one atomic commit. The mirror is last, so where it stands the others
-stand too; one that is ahead after a crash takes only the versions beyond its own mark. docs/lake.md.
+Each of the three carries its own Mark and is one atomic commit. The mirror is last, so where it stands the
+others stand too; one that is ahead after a crash takes only the versions beyond its own mark. docs/lake.md.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[T
     """The batches beyond `after` of each table that can be folded now."""
     state = log.tables()
     found = _collect(log, {t for t in wanted if t in state and state[t].complete}, after)
-    # The shortcut holds for the lake as it was: a table that is not there was empty then, or its folder is gone.
+    # The shortcut holds for the lake as it was: a table that is not there was empty, or its folder is gone.
     absent = {t for t in found if after >= 0 and lake.mark(t) is None}
     if absent:
         first = min(state[t].snapshot_entry if state[t].epoch == 1 else 0 for t in absent)

@@ -18,7 +18,7 @@ from headwater.fold import Gone, Segment, Shape, changed_types, sql, unite
 from headwater.lake import Change, Held, Kind, NewFile, TableFormat
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, history_layout, history_notes, plain_layout
-from headwater.lake.rewrite import rewrite
+from headwater.lake.rewrite import Swap, rewrite
 from headwater.lake.touched import Target, files_with
 from headwater.model import STRIDE, Mark
 from headwater.raw import RawLog
@@ -125,7 +125,7 @@ class Step:
         self._run(f"CREATE TEMP VIEW _hw_base AS {self._base(None)}")
 
     def _load_base(self) -> None:
-        """The mirror rows of the keys that the batch touches; of a table without one, rows equal to deleted ones."""
+        """The mirror rows of the touched keys; of a table without one, the rows equal to deleted ones."""
         deleted = "" if self.schema.key else "WHERE _hw_op = 'd'"
         self._run(
             f"CREATE TEMP TABLE _hw_touched AS SELECT DISTINCT {self._part_names()} FROM _hw_raw {deleted}"
@@ -147,7 +147,7 @@ class Step:
         return f"SELECT *, {self._shape.named_parts} FROM ({rows})"
 
     def _gone(self) -> Gone:
-        """Keys that a snapshot lacks end at its first number; one without rows has only what its entry leaves free."""
+        """Keys that a snapshot lacks end at its first number; an empty one has the next that is free."""
         numbers = [b.ref.first_seq for b in self.segment.batches if b.ref.rows]
         last = self.segment.batches[-1]
         return Gone(min(numbers) // STRIDE * STRIDE if numbers else last.next_row, last.entry)
@@ -199,7 +199,8 @@ class Step:
         rows = f"SELECT {columns}, {_META} FROM _hw_versions WHERE _hw_entry > {beyond}"
         replace = held is not None and changed_types(held.schema, self.schema)
         if held is not None and replace:
-            rows = f"SELECT {self._shape.cells(held.schema)}, {_META} FROM {self._lake.scan(held)} UNION ALL {rows}"
+            old = f"SELECT {self._shape.cells(held.schema)}, {_META} FROM {self._lake.scan(held)}"
+            rows = f"{old} UNION ALL {rows}"
         add = self._lake.write(self._con, rows, layout, ["_hw_seq"])
         return Change(self.mark, self.schema, layout, add, replace=replace)
 
@@ -239,15 +240,15 @@ class Step:
         if replace:
             shut = [path for path in self._paths(held) if path not in set(still)]
             columns = ", ".join(map(quote, layout))
-            closed = f"SELECT {columns} FROM (SELECT {cells} FROM {self._lake.scan(held, shut)}) UNION ALL {closed}"
-        done = rewrite(
-            target, still, keys, opened, self._order(), only="_hw_seq_to IS NULL", everything=replace
-        )
+            old = f"SELECT {columns} FROM (SELECT {cells} FROM {self._lake.scan(held, shut)})"
+            closed = f"{old} UNION ALL {closed}"
+        swap = Swap(keys, opened, self._order(), only="_hw_seq_to IS NULL", everything=replace)
+        done = rewrite(target, still, swap)
         add = [*self._lake.write(self._con, closed, layout, [*self._order(), "_hw_seq"]), *done.add]
         return Change(self.mark, self.schema, layout, add, done.remove, replace, notes)
 
     def _must_replay(self, held: Held | None, notes: Mapping[str, str]) -> bool:
-        """Whether history is to be made anew from the changes: it was switched on late, or got other names."""
+        """Whether to make history anew from the changes: it was switched on late, or got other names."""
         if held is None:
             return self._mirror is not None and self._same_key
         behind = self._mirror is not None and held.mark.seq < self._mirror.mark.seq
@@ -306,7 +307,8 @@ class Step:
             return Change(self.mark, self.schema, layout, add, replace=held is not None)
         if self.schema.key:
             self._run(
-                f"CREATE TEMP TABLE _hw_gone AS SELECT DISTINCT {self._part_names()} FROM _hw_versions WHERE _hw_known"
+                f"CREATE TEMP TABLE _hw_gone AS "
+                f"SELECT DISTINCT {self._part_names()} FROM _hw_versions WHERE _hw_known"
             )
             keys = self._keys("_hw_gone")
         else:
@@ -315,7 +317,7 @@ class Step:
             self._lake, self._con, held, f"{self._shape.cells(held.schema)}, {_META}", layout
         )  # fmt: skip
         replace = changed_types(held.schema, self.schema)
-        done = rewrite(target, self._paths(held), keys, fresh, self._order(), everything=replace)
+        done = rewrite(target, self._paths(held), Swap(keys, fresh, self._order(), everything=replace))
         return Change(self.mark, self.schema, layout, done.add, done.remove, replace)
 
     # Small things.

@@ -1,0 +1,62 @@
+"""kill -9 before and after every durable write of a refresh: run again, and nothing is lost, twice or different."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oracle.checks import check, read_lake
+from oracle.stories import random_story
+from oracle.story import Deed, Move, Told, tell
+from oracle.world import World
+
+pytestmark = pytest.mark.crash
+
+RUNNER = """
+import sys
+from pathlib import Path
+from oracle.world import World
+world = World(Path(sys.argv[1]))
+world.refresh()
+world.close()
+"""
+STEPS = [f"{kind}.{side}:2" for kind in ("changes", "history", "mirror") for side in ("before", "after")]
+#: An upload is a file of a commit to come: the first of all, and one in the middle.
+STEPS += [f"lake.{side}:{nth}" for side in ("before", "after") for nth in (1, 4)]
+
+
+def run(folder: Path, failpoint: str = "") -> int:
+    tests = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(tests), "HEADWATER_FAILPOINT": failpoint}
+    return subprocess.run(
+        [sys.executable, "-c", RUNNER, str(folder)], env=environment, check=False
+    ).returncode
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    """Changes and readings in turn: each is a round of commits of its own."""
+    dice, deeds = random.Random(5), []
+    for key in range(1, 4):
+        deeds += [*random_story(dice, length=2), Deed("resync", (Move("insert", key, key, 7, False),))]
+    return tell(deeds)
+
+
+@pytest.mark.parametrize("failpoint", STEPS)
+def test_killed_in_a_refresh(tmp_path: Path, told: Told, failpoint: str) -> None:
+    world = World(tmp_path)
+    half = len(told.entries) // 2
+    world.write(told.entries[:half])
+    assert run(tmp_path, failpoint) == -signal.SIGKILL, "the point was not passed"
+    world.write(told.entries[half:])
+    if run(tmp_path, failpoint) != 0:
+        assert run(tmp_path) == 0
+    check(told, read_lake(world))
+    assert run(tmp_path) == 0
+    check(told, read_lake(world))
+    world.close()
