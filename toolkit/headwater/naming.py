@@ -28,7 +28,7 @@ def path_part(name: str) -> str:
 
 def table_path(table: TableId) -> str:
     """The folder name of a table: namespace and name, joined by the one dot."""
-    return f"{path_part(table.namespace)}.{path_part(table.name)}"
+    return f"{path_part(table.namespace) or '~'}.{path_part(table.name) or '~'}"
 
 
 def relation_name(*parts: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headwater.storage import Storage
 
 #: Store options that are secrets by reference; all others are plain words.
-_SECRET_OPTIONS = ("access_key_id", "secret_access_key", "session_token", "proxy")
+_SECRET_OPTIONS = ("access_key_id", "secret_access_key", "session_token")
 
 
 def open_parts(config: Config) -> Parts:
