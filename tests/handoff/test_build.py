@@ -124,7 +124,10 @@ def new_world(folder: Path) -> World:
         "renamed": (("id",), None),
     }
     for seed, (name, (key, spec)) in enumerate(kinds.items()):
-        table = schema(name, key=key)
+        # `pair` has columns that are called like the relations in our SQL.
+        called = ("source", "target", "changes", "held", "touched", "this_model", "versions", "events")
+        extra = [Column(n, pa.string(), "text") for n in called] if name == "pair" else []
+        table = schema(name, key=key, extra=extra)
         world.stages[table.table] = Stage(folder / "staged" / name, table)
         world.told[table.table] = keyed(seed, key) if key else keyless(seed)
         world.specs[table.table] = replace(spec or TableSpec(table.table), table=table.table)

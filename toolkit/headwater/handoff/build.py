@@ -160,7 +160,7 @@ class Dbt:
         (self._ours / ".gitignore").write_text("*\n")
         (self._target / "run_results.json").unlink(missing_ok=True)
         command = [
-            sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy", "-m", "dbt.cli.main", *words,
+            sys.executable, "-P", "-m", "headwater.handoff.child", str(os.getpid()), *words,
             "--project-dir", str(self._project), *self._profiles(),
             "--target-path", str(self._target), "--log-path", str(self._ours / "logs"),
             "--no-use-colors", "--log-format", "json", "--log-level-file", "info",

@@ -38,7 +38,7 @@ def project_files(config: Config, warehouse: WarehouseConfig, project: Path) -> 
 
 def _duckdb(config: Config, warehouse: WarehouseConfig, project: Path) -> Node:
     # dbt works inside the project, so a relative path lets pipeline and project move together.
-    path = os.path.relpath(Path(warehouse.path).absolute(), Path(project).absolute())
+    path = os.path.relpath(os.path.realpath(warehouse.path), os.path.realpath(project))
     settings: dict[str, Node] = {"memory_limit": config.memory_limit, "TimeZone": "UTC"}
     return {
         "type": "duckdb",
