@@ -32,7 +32,8 @@ class FormatContract:
         self, lake: TableFormat, con: duckdb.DuckDBPyConnection, held: Held | None, ids: range, **more: object
     ) -> Held:
         """Commit rows of these ids; the mark is the highest id."""
-        rows = f"SELECT range AS id, 'row ' || range AS t, range * 4 AS _hw_seq FROM range({ids.start}, {ids.stop})"
+        cells = "range AS id, 'row ' || range AS t, range * 4 AS _hw_seq"
+        rows = f"SELECT {cells} FROM range({ids.start}, {ids.stop})"
         add = lake.write(con, rows, LAYOUT, ["id"])
         change = Change(Mark(1, ids.stop), SCHEMA, LAYOUT, add, **more)  # type: ignore[arg-type]
         return lake.commit(TABLE, "mirror", held, change)

@@ -1,4 +1,4 @@
-"""kill -9 before and after every durable write of a refresh: run again, and nothing is lost, twice or different."""
+"""kill -9 before and after every durable write of a refresh: run again, and nothing is lost or twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from oracle.checks import check, read_lake
 from oracle.stories import random_story
 from oracle.story import Deed, Move, Told, tell

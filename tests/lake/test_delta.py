@@ -1,3 +1,4 @@
+# ruff: noqa: E501  one case, one line
 """Delta: the contract on a folder and a bucket, and what any other Delta reader finds."""
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from contracts.lake import LAYOUT, SCHEMA, TABLE, FormatContract
 from deltalake import DeltaTable
 
+from contracts.lake import LAYOUT, SCHEMA, TABLE, FormatContract
 from headwater.lake import Change
 from headwater.lake.delta import Lake
 from headwater.lake.stats import FileFacts, stats_json

@@ -1,4 +1,5 @@
-"""Refresh beyond the oracle's stories: types that grow, keys that change, modes that are switched, what is refused."""
+# ruff: noqa: E501  one case, one line
+"""Refresh beyond the oracle's stories: types that grow, keys that change, modes, what is refused."""
 
 from __future__ import annotations
 
@@ -11,8 +12,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from oracle.story import FIRST, START, TABLE, Batch, Row
-from oracle.world import World
 
 from headwater.config import HistoryNames, TableSpec
 from headwater.errors import ConfigError, Conflict, Corrupt, SchemaConflict
@@ -21,6 +20,8 @@ from headwater.model import STRIDE, Column, Mark, TableSchema
 from headwater.naming import table_path
 from headwater.raw import RawLog
 from headwater.refresh import refresh
+from oracle.story import FIRST, START, TABLE, Batch, Row
+from oracle.world import World
 
 AMOUNT = Column("n", pa.int32(), "int4")
 
@@ -128,6 +129,20 @@ def test_a_dropped_column_stays_and_a_resync_makes_no_versions_of_it(world: Worl
     assert done is not None and done.versions == 1
     assert column(world, "big") == ["c", None]
     assert [c.name for c in done.schema.columns] == ["id", "n", "big", "price"]
+
+
+def test_a_column_renamed_in_case_only(world: World, script: Script) -> None:
+    script.read(script.row("r", id=1, n=1, big="b", price=None, text='{"price": "NaN"}'))
+    world.refresh()
+    names = {"big": "Big", "price": "PRICE"}
+    script.schema = replace(
+        FIRST, columns=tuple(replace(c, name=names.get(c.name, c.name)) for c in FIRST.columns)
+    )
+    script.put(script.row("u", ["Big"], id=1, n=2, text='{"PRICE": "Infinity"}'))
+    world.refresh()
+    assert column(world, "Big", "changes") == ["b", "b"]
+    assert column(world, "_hw_text") == ['{"PRICE":"Infinity"}']
+    assert [c.name for c in world.lake.schema(TABLE).columns] == ["id", "n", "Big", "PRICE"]  # type: ignore[union-attr]
 
 
 def test_another_key_replaces_the_table_at_the_next_snapshot(world: World, script: Script) -> None:

@@ -44,24 +44,32 @@ def unite(schemas: Sequence[TableSchema]) -> TableSchema:
     columns: dict[str, Column] = {}
     for schema in schemas:
         for column in schema.columns:
-            held = columns.get(column.name)
-            columns[column.name] = replace(column, type=widen(held.type, column.type)) if held else column
+            # DuckDB and Delta take names that differ only in case for one; so does the lake, newest spelling first.
+            name = column.name.casefold()
+            held = columns.get(name)
+            columns[name] = replace(column, type=widen(held.type, column.type)) if held else column
     newest = schemas[-1]
     present = {c.name for c in newest.columns}
     kept = tuple(c if c.name in present else replace(c, nullable=True) for c in columns.values())
     return TableSchema(newest.table, kept, newest.key)
 
 
+def spelling(schema: TableSchema, wanted: TableSchema) -> dict[str, str]:
+    """Column names of `schema` -> how `wanted` spells them, where that differs."""
+    names = {c.name.casefold(): c.name for c in wanted.columns}
+    return {c.name: names[c.name.casefold()] for c in schema.columns if names[c.name.casefold()] != c.name}
+
+
 def changed_types(held: TableSchema, wanted: TableSchema) -> bool:
-    """Whether rows at rest must be written again to be of the wanted types."""
+    """Whether rows at rest must be written again to be of the wanted types and names."""
     types = {c.name: c.type for c in wanted.columns}
-    return any(types[c.name] != c.type for c in held.columns)
+    return any(types.get(c.name) != c.type for c in held.columns)
 
 
 def cast_from(schema: TableSchema, wanted: TableSchema) -> list[str]:
     """For each wanted column, SQL of its value over rows of `schema`; NULL where these never had it."""
-    types = {c.name: c.type for c in schema.columns}
-    return [f"{_cast(c, types.get(c.name))} AS {quote(c.name)}" for c in wanted.columns]
+    types = {c.name.casefold(): c.type for c in schema.columns}
+    return [f"{_cast(c, types.get(c.name.casefold()))} AS {quote(c.name)}" for c in wanted.columns]
 
 
 def _cast(column: Column, had: pa.DataType | None) -> str:

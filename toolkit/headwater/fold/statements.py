@@ -11,7 +11,7 @@ from string import Template
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.fold.columns import cast_from, image, key_parts, odd_text
+from headwater.fold.columns import cast_from, image, key_parts, odd_text, spelling
 from headwater.model import TableSchema
 
 _RAW_META = {
@@ -87,10 +87,18 @@ class Shape:
 
     def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int]) -> str:
         """The rows of raw files of one schema version, in the lake's columns."""
+        renamed = spelling(schema, self.schema)
+        unset = "_hw_unset"
+        if renamed:
+            cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in renamed.items())
+            unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
+        old_names = {new: old for old, new in renamed.items()}
+        texts = [odd_text(old_names.get(name, name)) for name in self._plain()]
         return sql(
             "raw",
             columns=self.cells(schema),
-            text=f"CASE WHEN _hw_text IS NOT NULL THEN {self._json()} END",
+            unset=unset,
+            text=f"CASE WHEN _hw_text IS NOT NULL THEN {_json_of(self._plain(), texts)} END",
             paths=", ".join(map(literal, paths)),
             entries=", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)),
         )

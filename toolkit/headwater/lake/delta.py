@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
+from headwater.config import HistoryNames
 from headwater.errors import Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
 from headwater.lake import Change, Held, Kind, NewFile, Staged
+from headwater.lake.layout import history_layout, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.model import Mark, TableId, TableSchema
+from headwater.model import Mark, TableId, TableSchema, arrow_type
 from headwater.naming import table_path
 from headwater.storage import Storage
 
@@ -48,6 +52,7 @@ class Lake:
     def __init__(self, storage: Storage, memory_limit: str = "1GB") -> None:
         self._storage = storage
         self._memory_limit = memory_limit
+        self._work: Path | None = None
         self._opened: dict[
             Kind, tuple[TableId, DeltaTable]
         ] = {}  # what `open` read last: `commit` goes on from it
@@ -59,7 +64,7 @@ class Lake:
 
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit or self._memory_limit,
-            "temp_directory": str(self._storage.scratch()),
+            "temp_directory": str(self._workplace()),
             "threads": "2",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -129,21 +134,20 @@ class Lake:
             return self.scan(held)
         if empty is None:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
-        return _nothing({c.name: c.type for c in empty.columns})
+        return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
     def staged(self, table: TableId) -> Staged:
         """The staged changes, for the handoff."""
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        seqs = [] if "max._hw_seq" not in held.files.column_names else held.files["max._hw_seq"].to_pylist()
-        return Staged(self._local(held, _paths(held)), held.schema, max(seqs, default=-1), held.mark)
+        return Staged(self._local(held, _paths(held)), held.schema, self._highest(held), held.mark)
 
     def write(
         self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
     ) -> list[NewFile]:
         """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
-        folder = self._storage.scratch()
+        folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order else ""
         written = con.execute(
@@ -151,11 +155,14 @@ class Lake:
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
                 FORMAT parquet, COMPRESSION zstd,
                 FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUPS_PER_FILE {FILE_GROUPS},
-                FILENAME_PATTERN 'part-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
+                FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """
         ).fetchall()
         stored = {name: stored_type(kind) for name, kind in layout.items()}
+        for row in written:
+            if not row[1]:
+                Path(row[0]).unlink()
         return [
             NewFile(Path(row[0]), row[1], stats_json(FileFacts(row[1], row[4]), stored, _ALWAYS))
             for row in written
@@ -196,9 +203,11 @@ class Lake:
                 if delta.version() != held.version + steps:
                     raise _raced(table, kind)
                 self._opened[kind] = (table, delta)
+                self._settle(table, kind, range(held.version + 1, delta.version() + 1))
                 return _held(delta, table, kind)
         except DeltaError as failed:
             raise _explain(failed, table, kind) from None
+        self._settle(table, kind, range(1))
         done = self.open(table, kind)
         assert done is not None
         return done
@@ -226,6 +235,33 @@ class Lake:
     def locate(self, held: Held, paths: Sequence[str]) -> Mapping[str, str]:
         """What `_hw_file` says in a scan of these files -> the path that the format knows."""
         return {str(there): path for there, path in zip(self._local(held, paths), paths, strict=True)}
+
+    def _highest(self, held: Held) -> int:
+        """The highest `_hw_seq`: by the files' bounds, or by reading where another writer left them out."""
+        known = held.files["max._hw_seq"].to_pylist() if "max._hw_seq" in held.files.column_names else [None]
+        if None not in known:
+            return max(known, default=-1)
+        with self.connect() as con:
+            found = con.execute(f"SELECT max(_hw_seq) FROM {self.scan(held)}").fetchall()[0][0]
+        return -1 if found is None else int(found)
+
+    def _workplace(self) -> Path:
+        if self._work is None or not self._work.is_dir():
+            self._work = self._storage.scratch()
+        return self._work
+
+    def _settle(self, table: TableId, kind: Kind, versions: range) -> None:
+        """Make commits durable on a local disk, where the library does not."""
+        if self._storage.local is None:
+            return
+        log = self._storage.local / _folder(table, kind) / "_delta_log"
+        commits = [log / f"{version:020d}.json" for version in versions]
+        for path in [*commits, log, log.parent]:
+            place = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(place)
+            finally:
+                os.close(place)
 
     def _keyless_history(self, table: TableId) -> Held | None:
         changes = self.open(table, "changes")
@@ -307,8 +343,6 @@ def _promise(change: Change) -> CommitProperties:
 
 
 def _held(delta: DeltaTable, table: TableId, kind: Kind) -> Held:
-    from headwater.model import arrow_type
-
     info = _commit_info(delta, table, kind)
     layout = {name: arrow_type(text) for name, text in json.loads(info[_LAYOUT]).items()}
     return Held(

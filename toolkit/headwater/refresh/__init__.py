@@ -73,7 +73,8 @@ def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[T
     state = log.tables()
     found = _collect(log, {t for t in wanted if t in state and state[t].complete}, after)
     # The shortcut holds for the lake as it was: a table that is not there was empty, or its folder is gone.
-    absent = {t for t in found if after >= 0 and lake.mark(t) is None}
+    moved = (t for t, batches in found.items() if after >= 0 and any(b.ref.rows for b in batches))
+    absent = {t for t in moved if lake.mark(t) is None}
     if absent:
         first = min(state[t].snapshot_entry if state[t].epoch == 1 else 0 for t in absent)
         found |= _collect(log, absent, first - 1)
