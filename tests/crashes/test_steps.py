@@ -88,3 +88,16 @@ def test_stop_at(pg: Database, tmp_path: Path, step: str, when: str) -> None:
     runner.run("run")
     assert tell(runner) == {"history": HISTORY, "k": [(7, "after")], "raw": RAW}
     assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
+
+
+@pytest.mark.parametrize("point", ["mirror.after:2", "build.before", "build.after", "record.before"])
+def test_the_warehouse_gets_what_the_lake_had_before_the_stop(
+    pg: Database, tmp_path: Path, point: str
+) -> None:
+    pg.run(SETUP)
+    runner = Runner(tmp_path / "p", pg.url)
+    runner.run("run")
+    pg.run("update t set v = 100; delete from k")
+    assert runner.run("run", ok=False, HEADWATER_FAILPOINT=point).returncode == -9
+    runner.run("run")
+    assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"

@@ -307,12 +307,11 @@ class Pipeline:
             if len(alone) == 1:
                 return alone[0]
             name = f"*.{name}"
-        found = configuration.select([name], known) if known else []
+        pattern = configuration.parse_pattern(name)
+        found = [t for t in known if pattern.fits(t)]
         if len(found) != 1:
-            raise ConfigError(
-                f"{name} means {len(found)} captured tables",
-                hint="headwater status   (names the captured tables)",
-            )
+            hint = "headwater plan   (names the tables)" if known else "headwater run"
+            raise ConfigError(f"{name} means {len(found) or 'none'} of the captured tables", hint=hint)
         return found[0]
 
     def _newest(self, table: TableId) -> TableSchema:

@@ -181,11 +181,14 @@ class Runner:
             counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
             tally.count(table).update({**counts, "versions": done.versions})
             self._tell("table.refreshed", table, counts)
-        state = parts.log.tables()
-        whole = all(t in state and state[t].complete for t in self._specs)
-        marks = {**known.marks, **{t: done.mark.seq for t, done in results.items()}}
+        whole = {t for t, s in parts.log.tables().items() if s.complete}
+        # Not from `results`: what an earlier run folded and did not live to note down counts as well.
+        marks = dict(known.marks)
+        for entry in parts.log.entries(known.through, last.seq):
+            moved = {ref.table for ref in entry.batches if ref.rows or ref.epoch > 1}
+            marks.update(dict.fromkeys(moved & whole, entry.seq))
         # A table whose load was cut short has entries to fold later: the next look starts where this one did.
-        folded = memo.Folded(last.seq if whole else known.through, marks)
+        folded = memo.Folded(last.seq if whole >= set(self._specs) else known.through, marks)
         memo.save_folded(parts.state, name, lake, folded)
         return folded
 
@@ -200,7 +203,9 @@ class Runner:
         if not news:
             return
         self._tell("handoff.started", None, {"tables": len(news)})
-        staged = {t: parts.lake.staged(t) for t in folded.marks if t in self._specs}
+        # A table that never had a row is not in the lake, and has nothing to build from.
+        there = [t for t in folded.marks if t in self._specs and parts.lake.version(t, "changes") >= 0]
+        staged = {t: parts.lake.staged(t) for t in there}
         reach("build.before")
         tally.built = publish(
             parts.config, staged, self._specs, news=news, full_refresh=full_refresh, progress=None
