@@ -87,7 +87,6 @@ def column(world: World, name: str, kind: str = "mirror") -> list[object]:
     ],
 )  # fmt: skip
 def test_a_column_that_changes_its_type(
-    world: World,
     script: Script,
     before: pa.DataType,
     value: object,
@@ -95,6 +94,7 @@ def test_a_column_that_changes_its_type(
     new: object,
     told: list[object],
 ) -> None:
+    world = script.world
     script.types(n=before)
     script.read(script.row("r", id=1, n=value))
     script.put(script.row("u", id=1, n=value, big="closed"))

@@ -103,7 +103,7 @@ class Bag:
 
 
 def any_row(dice: random.Random) -> Row:
-    """Few different rows, so that equal ones meet; among them those that SQL takes for equal and we must not."""
+    """Few different rows, so that equal ones meet, and those that only SQL takes for equal."""
     return {"word": dice.choice(["a", None]), "f": dice.choice(CELLS), "n": dice.choice([None, "NaN"])}
 
 
