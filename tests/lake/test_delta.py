@@ -14,6 +14,7 @@ import pytest
 from deltalake import DeltaTable
 
 from contracts.lake import LAYOUT, SCHEMA, TABLE, FormatContract
+from headwater.errors import ConfigError
 from headwater.lake import Change
 from headwater.lake.delta import Lake
 from headwater.lake.stats import FileFacts, stats_json
@@ -148,6 +149,28 @@ def test_bounds_that_are_not_exact_are_left_out() -> None:
     said = {"min": "a", "min_is_exact": "false", "max": "b", "max_is_exact": "false"}
     doc = json.loads(stats_json(FileFacts(3, {'"t"': said}), {"t": pa.string()}, ()))
     assert doc["minValues"] == doc["maxValues"] == {}
+
+
+@pytest.mark.parametrize("name", ["100%25", "a?b", "c#d"])
+def test_folders_that_the_library_cannot_name_are_refused(tmp_path: Path, name: str) -> None:
+    with (
+        Storage.open(str(tmp_path / name), cache=tmp_path) as storage,
+        pytest.raises(ConfigError, match="%, ?"),
+    ):
+        Lake(storage)
+
+
+@pytest.mark.parametrize("name", ["it's", "sp ace", "[a]*", "{é}", 'semi;"colon'])
+def test_other_folder_names_work(tmp_path: Path, name: str) -> None:
+    with Storage.open(str(tmp_path / name), cache=tmp_path) as storage:
+        lake = Lake(storage)
+        with lake.connect() as con:
+            for n in range(2):
+                add = lake.write(con, f"SELECT {n} AS id, 'x' AS t, {n} AS _hw_seq", LAYOUT, [])
+                lake.commit(
+                    TABLE, "mirror", lake.open(TABLE, "mirror"), Change(Mark(1, n), SCHEMA, LAYOUT, add)
+                )
+            assert con.execute(f"SELECT count(*) FROM {lake.relation(con, TABLE)}").fetchall() == [(2,)]
 
 
 def test_a_mark_outlives_the_maintenance_of_others(lake: Lake) -> None:

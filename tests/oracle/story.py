@@ -64,6 +64,7 @@ class Batch:
     rows: list[Row]
     phase: Phase
     epoch: int
+    reload: bool = False
 
 
 @dataclass

@@ -41,7 +41,7 @@ class World:
                     highest = max(highest, rows["_hw_seq"][-1].as_py())
                     moved = pc.subtract(rows["_hw_seq"], base)
                     rows = rows.set_column(rows.column_names.index("_hw_seq"), "_hw_seq", moved)
-                change = ChangeBatch(batch.schema, rows, batch.phase)
+                change = ChangeBatch(batch.schema, rows, batch.phase, batch.reload)
                 refs.append(self.log.stage(change, batch.epoch, base))
             next_row = (highest // STRIDE + 1) * STRIDE
             self.log.append(refs, Position(str(highest)), next_row)

@@ -6,8 +6,8 @@ Two kinds of work for a table with a key, two for one without, each one statemen
   snapshot   a new epoch against the whole mirror: the difference, not the table again
 
 All of them leave the temporary table `_hw_versions`: one full row for each version (deletes with the values
-they deleted), with what ended it. History and mirror follow from it alone. `_hw_raw` (change rows in the lake's
-column types), `_hw_base` (mirror rows) and `_hw_open` (open history rows) are their only input.
+they deleted), with what ended it. History and mirror follow from it alone. `_hw_raw` (change rows in the
+lake's column types), `_hw_base` (mirror rows) and `_hw_open` (open history rows) are their only input.
 """
 
 from __future__ import annotations

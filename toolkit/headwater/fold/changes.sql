@@ -5,12 +5,12 @@
 CREATE OR REPLACE TEMP TABLE _hw_versions AS
 WITH RECURSIVE
 sent AS (
-    SELECT $columns, _hw_op, _hw_seq, _hw_pos, _hw_at, _hw_tx, _hw_unset, _hw_text, _hw_entry, $parts,
+    SELECT $columns, _hw_op, _hw_seq, _hw_pos, _hw_at, _hw_tx, _hw_unset, _hw_text, _hw_absent, _hw_entry, $parts,
         FALSE AS _hw_held
     FROM _hw_raw
     WHERE _hw_op <> 't'
     UNION ALL
-    SELECT $columns, 'r', _hw_seq, _hw_pos, _hw_at, _hw_tx, NULL, _hw_text, -1, $parts,
+    SELECT $columns, 'r', _hw_seq, _hw_pos, _hw_at, _hw_tx, NULL, _hw_text, _hw_absent, -1, $parts,
         TRUE
     FROM _hw_base
 ),

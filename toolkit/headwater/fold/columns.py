@@ -44,7 +44,7 @@ def unite(schemas: Sequence[TableSchema]) -> TableSchema:
     columns: dict[str, Column] = {}
     for schema in schemas:
         for column in schema.columns:
-            # DuckDB and Delta take names that differ only in case for one; so does the lake, newest spelling first.
+            # DuckDB and Delta take names that differ only in case for one; so does the lake.
             name = column.name.casefold()
             held = columns.get(name)
             columns[name] = replace(column, type=widen(held.type, column.type)) if held else column
@@ -101,6 +101,6 @@ def odd_text(name: str) -> str:
 
 
 def image(schema: TableSchema, present: Collection[str]) -> str:
-    """SQL of a hash of the `present` columns: equal for equal rows only, float bits and odd cells included."""
+    """SQL of a hash of the `present` columns, equal for equal rows only: float bits and odd cells count."""
     texts = column_texts(schema)
     return f"md5({row_text([texts[c.name] for c in schema.columns if c.name in present])})"

@@ -14,6 +14,6 @@ emptied AS (
 happened AS (
     SELECT * FROM sent
     UNION ALL
-    SELECT $nulls, 'd', _hw_seq, _hw_pos, _hw_at, _hw_tx, [$names], NULL, _hw_entry, $parts, FALSE
+    SELECT $nulls, 'd', _hw_seq, _hw_pos, _hw_at, _hw_tx, [$names], NULL, NULL, _hw_entry, $parts, FALSE
     FROM emptied
 ),

@@ -9,7 +9,7 @@ from itertools import groupby
 from headwater.errors import Corrupt
 from headwater.model import BatchRef
 
-#: A fold of changes takes no more rows than this, unless one entry alone has more.
+#: A fold of changes takes no more rows than this, nor more bytes than it has room for, unless one entry has.
 SEGMENT_ROWS = 4_000_000
 
 
@@ -49,22 +49,22 @@ class Segment:
         return sum(b.ref.rows for b in self.batches)
 
 
-def cut_segments(batches: Sequence[Batch], *, started: bool) -> list[Segment]:
-    """Cut the unread batches of a table whose newest epoch is complete.
+def cut_segments(batches: Sequence[Batch], *, started: bool, room: int) -> list[Segment]:
+    """Cut the unread batches of a table whose newest epoch is complete into pieces of about `room` bytes.
 
     Snapshots that never ended are void: a load that died is read again in a new epoch. A table that the
     lake does not have yet (not `started`) begins with its first whole snapshot, which holds what was before.
     """
     ended = {b.ref.epoch for b in batches if b.ref.phase == "snapshot_end"}
     valid = [b for b in batches if b.ref.phase == "changes" or b.ref.epoch in ended]
-    segments = list(_cut(valid))
+    segments = list(_cut(valid, room))
     if not started:
         first = next((n for n, s in enumerate(segments) if s.snapshot), len(segments))
         segments = segments[first:]
     return segments
 
 
-def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
+def _cut(batches: Iterable[Batch], room: int) -> Iterator[Segment]:
     pending: list[Batch] = []
     for entry, group in groupby(batches, key=lambda b: b.entry):
         step = list(group)
@@ -73,7 +73,7 @@ def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
                 f"raw log entry {entry}: holds both snapshot and changes of {step[0].ref.table}",
                 hint="headwater run --full",
             )
-        if pending and _apart(pending, step):
+        if pending and _apart(pending, step, room):
             yield Segment(tuple(pending))
             pending = []
         pending += step
@@ -81,9 +81,12 @@ def _cut(batches: Iterable[Batch]) -> Iterator[Segment]:
         yield Segment(tuple(pending))
 
 
-def _apart(pending: Sequence[Batch], step: Sequence[Batch]) -> bool:
+def _apart(pending: Sequence[Batch], step: Sequence[Batch], room: int) -> bool:
     """Whether the next entry starts a new segment."""
     last, first = pending[-1].ref, step[0].ref
     if last.phase == first.phase == "changes":
-        return sum(b.ref.rows for b in (*pending, *step)) > SEGMENT_ROWS
+        refs = [b.ref for b in (*pending, *step)]
+        full = sum(r.rows for r in refs) > SEGMENT_ROWS or sum(r.memory for r in refs) > room
+        # What cannot be folded is passed over by the segment, and most trouble begins with a new schema.
+        return full or last.schema != first.schema
     return last.phase != "snapshot" or first.phase == "changes" or last.epoch != first.epoch

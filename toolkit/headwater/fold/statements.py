@@ -22,6 +22,7 @@ _RAW_META = {
     "_hw_tx": "VARCHAR",
     "_hw_unset": "VARCHAR[]",
     "_hw_text": "VARCHAR",
+    "_hw_absent": "VARCHAR[]",
     "_hw_entry": "BIGINT",
 }
 
@@ -46,10 +47,16 @@ class Gone:
 
 @dataclass(frozen=True)
 class Shape:
-    """One table as the fold sees it: the lake's columns, and which of them the source still has."""
+    """One table as the fold sees it.
+
+    schema    the lake's columns
+    present   which of them the source still has
+    unlogged  columns that are new to a row hold something that was not logged; else they hold NULL
+    """
 
     schema: TableSchema
     present: frozenset[str]
+    unlogged: bool = False
 
     @cached_property
     def names(self) -> list[str]:
@@ -81,6 +88,12 @@ class Shape:
         """The lake's columns out of rows of an older lake schema."""
         return ", ".join(cast_from(schema, self.schema))
 
+    def absent(self, schema: TableSchema) -> str:
+        """SQL of the list of columns whose cells in rows of `schema` nobody knows; NULL for none."""
+        had = {c.name.casefold() for c in schema.columns}
+        names = [literal(c.name) for c in self.schema.columns if c.name.casefold() not in had]
+        return f"[{', '.join(names)}]" if names and self.unlogged else "CAST(NULL AS VARCHAR[])"
+
     def same_key(self, one: str, other: str) -> str:
         """The join condition that two aliases speak of the same row."""
         return " AND ".join(f"{one}.{p} IS NOT DISTINCT FROM {other}.{p}" for p in self.parts)
@@ -99,6 +112,7 @@ class Shape:
             columns=self.cells(schema),
             unset=unset,
             text=f"CASE WHEN _hw_text IS NOT NULL THEN {_json_of(self._plain(), texts)} END",
+            absent=self.absent(schema),
             paths=", ".join(map(literal, paths)),
             entries=", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)),
         )
@@ -128,7 +142,7 @@ class Shape:
             settled=ordered,
             values=", ".join(f"{value} AS {quote(name)}" for name, value in values.items()),
             text=self._json(unset) if unset and odd else "_hw_text",
-            lost=" OR ".join(f"{quote(name)} IS NULL" for name in unset) if unset else "FALSE",
+            lost=" OR ".join(map(_lost, unset)) if unset else "FALSE",
         )
 
     def snapshot(self, gone: Gone) -> str:
@@ -181,9 +195,9 @@ class Shape:
         parts = ", ".join(self.parts)
         fills = []
         for name in unset:
-            cell = (
-                f"struct_pack(v := {quote(name)}, t := {odd_text(name) if odd else 'CAST(NULL AS VARCHAR)'})"
-            )
+            odd_cell = odd_text(name) if odd else "CAST(NULL AS VARCHAR)"
+            known = f"NOT list_contains(coalesce(_hw_absent, []), {literal(name)})"
+            cell = f"struct_pack(v := {quote(name)}, t := {odd_cell}, known := {known})"
             carried = f"NOT list_contains(coalesce(_hw_unset, []), {literal(name)})"
             fills.append(
                 f"last_value(CASE WHEN {carried} THEN {cell} END IGNORE NULLS) OVER lineage AS {quote(name)}"
@@ -223,6 +237,16 @@ def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
     some = f"coalesce({', '.join(texts)}) IS NOT NULL"
     pairs = f"list_filter([{cells}], lambda _hw_cell: _hw_cell.v IS NOT NULL)"
     return f"CASE WHEN {some} THEN CAST(to_json(map_from_entries({pairs})) AS VARCHAR) END"
+
+
+def _lost(name: str) -> str:
+    """SQL of whether a cell has no value: nothing to fill it from, or only a row older than the column.
+
+    What a delete takes with it may be of the time before the column: then that is NULL.
+    """
+    cell = quote(name)
+    unset = f"_hw_op <> 'd' AND list_contains(coalesce(_hw_unset, []), {literal(name)})"
+    return f"{cell} IS NULL OR {unset} AND NOT struct_extract({cell}, 'known')"
 
 
 def _odd(alias: str, name: str) -> str:

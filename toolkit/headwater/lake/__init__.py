@@ -89,10 +89,22 @@ class TableFormat(Protocol):
         """The newest version; None when nothing was ever committed. Reads the store, never a cache."""
         ...
 
+    def width(self, held: Held) -> int:
+        """About how many bytes a row of the table takes in memory; 0 when it has none."""
+        ...
+
     def write(
-        self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
+        self,
+        con: DuckDBPyConnection,
+        rows: str,
+        layout: Mapping[str, pa.DataType],
+        order: Sequence[str],
+        row_bytes: int = 0,
     ) -> list[NewFile]:
-        """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
+        """Write the rows of a query into local files of bounded size, ordered by SQL over its columns.
+
+        `row_bytes` is about how wide a row is in memory: wide ones are written in smaller groups.
+        """
         ...
 
     def commit(self, table: TableId, kind: Kind, held: Held | None, change: Change) -> Held:

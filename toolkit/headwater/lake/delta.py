@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
+from headwater.config import memory_bytes
 from headwater.config import HistoryNames
-from headwater.errors import Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
+from headwater.errors import ConfigError, Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
 from headwater.lake import Change, Held, Kind, NewFile, Staged
 from headwater.lake.layout import history_layout, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 #: Files grow to about this size, or this many row groups of 122,880 rows, whichever comes first.
 FILE_BYTES = 96_000_000
 FILE_GROUPS = 8
+GROUP_ROWS = 122_880
 
 _APP = "headwater"
 _MARK = "headwater.mark"
@@ -50,6 +52,11 @@ class Lake:
     """The lake tables of one store. Implements `TableFormat`."""
 
     def __init__(self, storage: Storage, memory_limit: str = "1GB") -> None:
+        if storage.local and set("%?#") & set(str(storage.local)):
+            raise ConfigError(
+                f"{storage.local}: the deltalake library cannot work in a folder with %, ? or # in its name",
+                hint="choose another folder for: store:",
+            )
         self._storage = storage
         self._memory_limit = memory_limit
         self._work: Path | None = None
@@ -59,7 +66,7 @@ class Lake:
 
     @contextmanager
     def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
-        """A DuckDB connection of bounded memory, its spill folder in scratch, that never goes to the network."""
+        """A DuckDB connection of bounded memory that spills into scratch and never goes to the network."""
         import duckdb
 
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -143,10 +150,27 @@ class Lake:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
         return Staged(self._local(held, _paths(held)), held.schema, self._highest(held), held.mark)
 
+    def width(self, held: Held) -> int:
+        """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""
+        import pyarrow.parquet as pq
+
+        footers = [pq.read_metadata(path) for path in self._local(held, _paths(held)[:4])]
+        groups = [f.row_group(n) for f in footers for n in range(f.num_row_groups)]
+        rows = sum(g.num_rows for g in groups)
+        return sum(g.total_byte_size for g in groups) // rows if rows else 0
+
     def write(
-        self, con: DuckDBPyConnection, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]
+        self,
+        con: DuckDBPyConnection,
+        rows: str,
+        layout: Mapping[str, pa.DataType],
+        order: Sequence[str],
+        row_bytes: int = 0,
     ) -> list[NewFile]:
         """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
+        # A row group is built in memory, once for each thread.
+        group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
+        group = max(group // 2048, 1) * 2048
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order else ""
@@ -154,7 +178,8 @@ class Lake:
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
                 FORMAT parquet, COMPRESSION zstd,
-                FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUPS_PER_FILE {FILE_GROUPS},
+                FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUP_SIZE {group},
+                ROW_GROUPS_PER_FILE {FILE_GROUPS * GROUP_ROWS // group},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """

@@ -53,7 +53,9 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
             f"ANTI JOIN {drop.relation} AS k ON o._hw_droppable AND {drop.same('o', 'k')}"
         )
         rows = f"{kept} UNION ALL {swap.fresh}"
-    return Rewritten(target.lake.write(target.con, rows, target.layout, swap.order), touched)
+    return Rewritten(
+        target.lake.write(target.con, rows, target.layout, swap.order, target.row_bytes), touched
+    )
 
 
 def _small(target: Target, untouched: Collection[str], touched: Sequence[str], fresh: str) -> list[str]:

@@ -70,7 +70,7 @@ def _number(value: str, _which: str) -> str | None:
 def _text(value: str, which: str) -> str | None:
     if len(value) <= _TEXT_LIMIT:
         return json.dumps(value)
-    # A prefix is below the whole; with the last of all characters behind it, above, unless that is there already.
+    # A prefix is below the whole; with the last of all characters behind it, above, if that is not there.
     if which == "max" and value[_TEXT_LIMIT] == _LAST_CHARACTER:
         return None
     return json.dumps(value[:_TEXT_LIMIT] + (_LAST_CHARACTER if which == "max" else ""))

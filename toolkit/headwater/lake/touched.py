@@ -40,6 +40,7 @@ class Target:
     held: Held | None
     cells: str  # the select list that brings its rows into `layout`
     layout: Mapping[str, pa.DataType]
+    row_bytes: int  # about how wide a row is in memory
 
 
 def files_with(target: Target, paths: Sequence[str], keys: Keys) -> list[str]:

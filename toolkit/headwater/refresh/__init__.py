@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headwater.config import TableSpec
+from headwater.config import TableSpec, memory_bytes
 from headwater.errors import HeadwaterError, SchemaConflict
 from headwater.fold import Batch, cut_segments
 from headwater.lake import KINDS, Held, Kind
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 __all__ = ["Refreshed", "refresh"]
+
+#: Raw rows may take this part of the memory at once: windows and joins over them keep some copies.
+_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,10 @@ def refresh(
     if not unread:
         return done
     with lake.connect(memory_limit) as con:
+        room = memory_bytes(memory_limit) // _SHARE
         for table, batches in unread.items():
             try:
-                moved = _fold(con, log, lake, specs[table], batches)
+                moved = _fold(con, log, lake, specs[table], batches, room)
             except HeadwaterError as failed:
                 failures.append(failed)
                 continue
@@ -91,7 +95,7 @@ def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, lis
 
 
 def _fold(
-    con: DuckDBPyConnection, log: RawLog, lake: Lake, spec: TableSpec, batches: Sequence[Batch]
+    con: DuckDBPyConnection, log: RawLog, lake: Lake, spec: TableSpec, batches: Sequence[Batch], room: int
 ) -> Refreshed | None:
     """Fold what one table has not read yet, piece by piece; None when there is nothing."""
     if all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
@@ -99,7 +103,7 @@ def _fold(
     held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
     mirror = held["mirror"]
     mark = mirror.mark.seq if mirror else -1
-    segments = cut_segments([b for b in batches if b.entry > mark], started=mirror is not None)
+    segments = cut_segments([b for b in batches if b.entry > mark], started=mirror is not None, room=room)
     done: Refreshed | None = None
     for place, segment in enumerate(segments):
         if not segment.rows and (held["mirror"] is None or not segment.snapshot):

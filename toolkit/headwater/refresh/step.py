@@ -51,9 +51,12 @@ class Step:
         self._con, self._log, self._lake, self._spec, self._held = con, log, lake, spec, held
         seen = [log.schema(spec.table, b.ref.schema) for b in segment.batches]
         self.schema = unite([*(h.schema for h in held.values() if h), *seen])
-        self._shape = Shape(self.schema, frozenset(c.name for c in seen[-1].columns))
+        unlogged = any(b.ref.reload for b in segment.batches)
+        self._shape = Shape(self.schema, frozenset(c.name for c in seen[-1].columns), unlogged)
         self._mirror = held["mirror"]
         self._same_key = self._mirror is None or self._mirror.schema.key == self.schema.key
+        widths = [b.ref.memory // b.ref.rows for b in segment.batches if b.ref.rows]
+        self._row_bytes = max([*widths, lake.width(self._mirror) if self._mirror else 0], default=0)
 
     def run(self) -> Counts:
         """Fold and commit; on an error nothing more is committed than was."""
@@ -134,7 +137,7 @@ class Step:
             self._view_base()
             return
         keys, cells = self._keys("_hw_touched"), f"{self._shape.cells(self._mirror.schema)}, {_META}"
-        target = Target(self._lake, self._con, self._mirror, cells, plain_layout(self.schema))
+        target = self._target(self._mirror, cells, plain_layout(self.schema))
         paths = files_with(target, self._paths(self._mirror), keys)
         touched = f"SEMI JOIN _hw_touched AS k ON {keys.same('b', 'k')}"
         self._run(f"CREATE TEMP TABLE _hw_base AS SELECT b.* FROM ({self._base(paths)}) AS b {touched}")
@@ -143,7 +146,8 @@ class Step:
         held = self._mirror
         if held is None:
             return f"SELECT *, {self._shape.named_parts} FROM ({self._shape.nothing()})"
-        rows = f"SELECT {self._shape.cells(held.schema)}, {_META} FROM {self._lake.scan(held, paths)}"
+        cells = f"{self._shape.cells(held.schema)}, {_META}, {self._shape.absent(held.schema)} AS _hw_absent"
+        rows = f"SELECT {cells} FROM {self._lake.scan(held, paths)}"
         return f"SELECT *, {self._shape.named_parts} FROM ({rows})"
 
     def _gone(self) -> Gone:
@@ -201,7 +205,7 @@ class Step:
         if held is not None and replace:
             old = f"SELECT {self._shape.cells(held.schema)}, {_META} FROM {self._lake.scan(held)}"
             rows = f"{old} UNION ALL {rows}"
-        add = self._lake.write(self._con, rows, layout, ["_hw_seq"])
+        add = self._write(rows, layout, ["_hw_seq"])
         return Change(self.mark, self.schema, layout, add, replace=replace)
 
     def _refuse_behind(self, held: Held | None) -> None:
@@ -228,7 +232,7 @@ class Step:
             f"FROM _hw_versions WHERE _hw_entry > {beyond}"
         )
         keys, cells = self._keys("_hw_ended"), self._history_cells(held, layout)
-        target = Target(self._lake, self._con, held, cells, layout)
+        target = self._target(held, cells, layout)
         still = _open_files(held)
         replace = changed_types(held.schema, self.schema)
         touched = files_with(target, still, keys)
@@ -244,7 +248,7 @@ class Step:
             closed = f"{old} UNION ALL {closed}"
         swap = Swap(keys, opened, self._order(), only="_hw_seq_to IS NULL", everything=replace)
         done = rewrite(target, still, swap)
-        add = [*self._lake.write(self._con, closed, layout, [*self._order(), "_hw_seq"]), *done.add]
+        add = [*self._write(closed, layout, [*self._order(), "_hw_seq"]), *done.add]
         return Change(self.mark, self.schema, layout, add, done.remove, replace, notes)
 
     def _must_replay(self, held: Held | None, notes: Mapping[str, str]) -> bool:
@@ -259,7 +263,7 @@ class Step:
     ) -> Change:
         changes = self._held["changes"]
         assert changes is not None
-        shape = Shape(self.schema, self._shape.present)
+        shape = self._shape
         rows = f"(SELECT {shape.cells(changes.schema)}, {_META} FROM {self._lake.scan(changes)})"
         self._run(
             sql("replayed", changes=rows, key_parts=shape.named_parts, parts=self._part_names(), entry="0"),
@@ -286,8 +290,8 @@ class Step:
 
     def _write_history(self, closed: str, opened: str, layout: Mapping[str, pa.DataType]) -> list[NewFile]:
         order = self._order()
-        written = self._lake.write(self._con, closed, layout, [*order, "_hw_seq"])
-        return [*written, *self._lake.write(self._con, opened, layout, order)]
+        written = self._write(closed, layout, [*order, "_hw_seq"])
+        return [*written, *self._write(opened, layout, order)]
 
     def _history_cells(self, held: Held, layout: Mapping[str, pa.DataType]) -> str:
         own = {c.name for c in self.schema.columns}
@@ -303,7 +307,7 @@ class Step:
         columns = ", ".join(self._shape.names)
         fresh = f"SELECT {columns}, {_META} FROM _hw_versions WHERE _hw_live"
         if held is None or not self._same_key:
-            add = self._lake.write(self._con, fresh, layout, self._order())
+            add = self._write(fresh, layout, self._order())
             return Change(self.mark, self.schema, layout, add, replace=held is not None)
         if self.schema.key:
             self._run(
@@ -313,14 +317,18 @@ class Step:
             keys = self._keys("_hw_gone")
         else:
             keys = Keys("_hw_gone", ["_hw_seq"], "_hw_seq", pa.int64())
-        target = Target(
-            self._lake, self._con, held, f"{self._shape.cells(held.schema)}, {_META}", layout
-        )  # fmt: skip
+        target = self._target(held, f"{self._shape.cells(held.schema)}, {_META}", layout)
         replace = changed_types(held.schema, self.schema)
         done = rewrite(target, self._paths(held), Swap(keys, fresh, self._order(), everything=replace))
         return Change(self.mark, self.schema, layout, done.add, done.remove, replace)
 
     # Small things.
+
+    def _target(self, held: Held, cells: str, layout: Mapping[str, pa.DataType]) -> Target:
+        return Target(self._lake, self._con, held, cells, layout, self._row_bytes)
+
+    def _write(self, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]) -> list[NewFile]:
+        return self._lake.write(self._con, rows, layout, order, self._row_bytes)
 
     def _keys(self, relation: str) -> Keys:
         """Rows' identities in a relation, to be looked for in lake files."""
