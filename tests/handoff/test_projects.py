@@ -170,7 +170,8 @@ def test_hostile_names_run_nothing_in_a_users_project(
     # Plain dbt in the user's project, without deps or network: their models and exposure beside ours.
     built = subprocess.run(
         [sys.executable, "-P", "-m", "dbt.cli.main", "build", "--select", "path:models/marts", "+sizes",
-         "path:models/headwater/public__plain", "--profiles-dir", "."],
+         "path:models/headwater/public__plain", "--profiles-dir", ".",
+         "--vars", "{headwater_after: 1, headwater_upto: 10}"],
         cwd=root, env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

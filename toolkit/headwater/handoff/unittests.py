@@ -98,7 +98,8 @@ class _Teller:
     ) -> Story:
         found: dict[str, Node] = {"name": f"{model}__{what}", "model": model}
         if macros:
-            found["overrides"] = {"macros": macros}
+            # A build with a span of changes to apply again runs the unit tests as well.
+            found["overrides"] = {"macros": macros, "vars": {"headwater_after": None, "headwater_upto": None}}
         found["given"] = [{"input": given, "format": "sql", "rows": self._rows(story, given)}]
         return {**found, "expect": {"rows": list(expected)}}
 
