@@ -159,7 +159,7 @@ def test_hostile_names_run_nothing_in_a_users_project(
         assert "pwned" not in names
         for table, files in staged.items():
             if table == every.table:
-                held = con.execute("select * from stg_public__every").to_arrow_table().to_pylist()
+                held = con.sql("select * from stg_public__every").to_arrow_table().to_pylist()
                 assert [{c.name: r[c.name] for c in every.columns} for r in held] == [
                     {c.name: row[c.name] for c in every.columns}
                 ]
