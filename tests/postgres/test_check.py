@@ -226,3 +226,14 @@ def test_a_column_added_under_the_cut_is_in_the_rows(pg: Database) -> None:
             (batch,) = cut.read(table("a"))
         rows: list[dict[str, Any]] = batch.rows.to_pylist()
     assert [(r["id"], r["v"]) for r in rows] == [(1, None)]
+
+
+def test_a_partition_or_a_view_by_its_own_name(pg: Database) -> None:
+    """The log names the root: under its own name a partition would be loaded once and never change."""
+    pg.run("create table a(v int primary key) partition by range (v)")
+    pg.run("create table a1 partition of a for values from (0) to (9); create view w as select 1")
+    with opened(pg.url) as source:
+        for name, words in (("a1", "a partition of"), ("w", "does not exist")):
+            assert len(failures(source, name)) == 1
+            with pytest.raises(PreflightFailed, match=words):
+                source.prepare([table(name)], None)

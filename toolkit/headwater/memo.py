@@ -22,6 +22,7 @@ _LAKE_ID = "lake/id.json"
 class Folded:
     """The lake holds every entry up to `through`; `marks` names the newest entry with rows for each table."""
 
+    lake: str
     through: int
     marks: Mapping[TableId, int]
 
@@ -36,27 +37,30 @@ def load_folded(state: StateStore, pipeline: str, lake: str) -> Folded:
     """What is known of this lake; nothing when it is another one."""
     saved = state.load(f"{pipeline}/folded")
     if saved is None or saved.value.get("lake") != lake:
-        return Folded(-1, {})
-    return Folded(int(saved.value["through"]), _tables(saved.value["marks"]))
+        return Folded(lake, -1, {})
+    return Folded(lake, int(saved.value["through"]), _tables(saved.value["marks"]))
 
 
-def save_folded(state: StateStore, pipeline: str, lake: str, folded: Folded) -> None:
+def save_folded(state: StateStore, pipeline: str, folded: Folded) -> None:
     """Remember how far the lake has come."""
-    value = {"lake": lake, "through": folded.through, "marks": _rows(folded.marks)}
+    value = {"lake": folded.lake, "through": folded.through, "marks": _rows(folded.marks)}
     _save(state, f"{pipeline}/folded", value)
 
 
-def load_published(state: StateStore, pipeline: str, warehouse: str) -> Mapping[TableId, int]:
-    """The mark each table had when dbt last built it in this warehouse."""
+def load_published(state: StateStore, pipeline: str, lake: str, warehouse: str) -> Mapping[TableId, int]:
+    """The mark each table had when dbt last built it from this lake in this warehouse."""
     saved = state.load(f"{pipeline}/published")
-    if saved is None or saved.value.get("warehouse") != warehouse:
+    if saved is None or (saved.value.get("lake"), saved.value.get("warehouse")) != (lake, warehouse):
         return {}
     return _tables(saved.value["marks"])
 
 
-def save_published(state: StateStore, pipeline: str, warehouse: str, marks: Mapping[TableId, int]) -> None:
-    """Remember what the warehouse has seen."""
-    _save(state, f"{pipeline}/published", {"warehouse": warehouse, "marks": _rows(marks)})
+def save_published(
+    state: StateStore, pipeline: str, lake: str, warehouse: str, marks: Mapping[TableId, int]
+) -> None:
+    """Remember what the warehouse has seen of the lake."""
+    value = {"lake": lake, "warehouse": warehouse, "marks": _rows(marks)}
+    _save(state, f"{pipeline}/published", value)
 
 
 def _save(state: StateStore, key: str, value: Mapping[str, object]) -> None:

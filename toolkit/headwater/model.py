@@ -172,6 +172,7 @@ class BatchRef:
     first_seq: int  # lowest and highest _hw_seq in the file; both 0 when rows == 0
     last_seq: int
     reload: bool = False
+    memory: int = 0  # bytes of the rows in Arrow: what a reader must have room for
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,8 +332,11 @@ class Pipeline:
         from headwater.handoff.tables import TableModel
 
         warehouse = self.config.warehouse
-        if warehouse is None or not Path(warehouse.path).exists():
+        if warehouse is None:
             yield None
+            return
+        if not Path(warehouse.path).exists():
+            yield lambda _: None
             return
         with duckdb.connect(warehouse.path, read_only=True) as con:
             con.execute("SET TimeZone = 'UTC'")

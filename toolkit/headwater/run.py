@@ -188,8 +188,8 @@ class Runner:
             moved = {ref.table for ref in entry.batches if ref.rows or ref.epoch > 1}
             marks.update(dict.fromkeys(moved & whole, entry.seq))
         # A table whose load was cut short has entries to fold later: the next look starts where this one did.
-        folded = memo.Folded(last.seq if whole >= set(self._specs) else known.through, marks)
-        memo.save_folded(parts.state, name, lake, folded)
+        folded = memo.Folded(lake, last.seq if whole >= set(self._specs) else known.through, marks)
+        memo.save_folded(parts.state, name, folded)
         return folded
 
     def _build(self, tally: _Tally, folded: memo.Folded, full_refresh: bool) -> None:
@@ -197,7 +197,7 @@ class Runner:
         if warehouse is None:
             return
         self._built_at = monotonic()
-        seen = memo.load_published(parts.state, parts.config.name, warehouse.path)
+        seen = memo.load_published(parts.state, parts.config.name, folded.lake, warehouse.path)
         seen = {} if full_refresh or not os.path.exists(warehouse.path) else seen
         news = [t for t, mark in folded.marks.items() if t in self._specs and seen.get(t) != mark]
         if not news:
@@ -212,7 +212,7 @@ class Runner:
         )
         reach("build.after")
         marks = {**seen, **{t: folded.marks[t] for t in news}}
-        memo.save_published(parts.state, parts.config.name, warehouse.path, marks)
+        memo.save_published(parts.state, parts.config.name, folded.lake, warehouse.path, marks)
         self._tell("handoff.finished", None, {"tables": len(news), "models": len(tally.built.models)})
 
     @contextmanager

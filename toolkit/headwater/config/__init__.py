@@ -21,6 +21,7 @@ __all__ = [
     "TableSpec",
     "WarehouseConfig",
     "load",
+    "memory_bytes",
     "parse",
     "parse_pattern",
     "quote_table",
@@ -103,6 +104,13 @@ class Config:
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""
         return tuple(value for value in self.source.values() if isinstance(value, Secret))
+
+
+def memory_bytes(limit: str) -> int:
+    """The bytes of a `memory_limit`: powers of 1000 for kB, MB, GB, TB, of 1024 with an `i` in the unit."""
+    unit = limit.lstrip("0123456789.").strip()
+    step = 1024 if "i" in unit else 1000
+    return int(float(limit.removesuffix(unit)) * step ** ("KMGT".index(unit[0].upper()) + 1))
 
 
 def load(path: str | Path = "headwater.yml") -> Config:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.config import memory_bytes
-from headwater.config import HistoryNames
+from headwater.config import HistoryNames, memory_bytes
 from headwater.errors import ConfigError, Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
 from headwater.lake import Change, Held, Kind, NewFile, Staged
 from headwater.lake.layout import history_layout, plain_layout
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 FILE_BYTES = 96_000_000
 FILE_GROUPS = 8
 GROUP_ROWS = 122_880
+#: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
+WIDE_ROW = 1_000
 
 _APP = "headwater"
 _MARK = "headwater.mark"
@@ -173,7 +174,7 @@ class Lake:
         group = max(group // 2048, 1) * 2048
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
-        ordered = f"ORDER BY {', '.join(order)}" if order else ""
+        ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
         written = con.execute(
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
@@ -193,6 +194,13 @@ class Lake:
             for row in written
             if row[1]
         ]
+
+    def _can_sort(self, con: DuckDBPyConnection, rows: str, row_bytes: int) -> bool:
+        """Whether the order is to be had: DuckDB 2.0 spills a sort of narrow rows, but not of wide ones."""
+        if row_bytes <= WIDE_ROW:
+            return True
+        count = con.execute(f"SELECT count(*) FROM ({rows})").fetchall()[0][0]
+        return bool(count * row_bytes < memory_bytes(self._memory_limit) // 4)
 
     def commit(self, table: TableId, kind: Kind, held: Held | None, change: Change) -> Held:
         """Make the next version after `held` (None: the first); all of it or nothing."""
@@ -386,7 +394,7 @@ def _commit_info(delta: DeltaTable, table: TableId, kind: Kind) -> Mapping[str, 
             return dict(info)
     raise Corrupt(
         f"{_folder(table, kind)}: no commit of headwater in its log",
-        hint="move the folder away, then: headwater replay",
+        hint="move the folder away, then: headwater run   (folds it from the raw log)",
     )
 
 

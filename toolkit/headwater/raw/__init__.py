@@ -84,7 +84,7 @@ class RawLog:
             file.unlink(missing_ok=True)
         return BatchRef(
             table, epoch, batch.phase, fingerprint, path, rows.num_rows, written.bytes, written.sha256,
-            written.first_seq, written.last_seq, batch.reload,
+            written.first_seq, written.last_seq, batch.reload, rows.nbytes,
         )  # fmt: skip
 
     def append(

@@ -204,6 +204,7 @@ def _batch(ref: BatchRef) -> Json:
         "first_seq": ref.first_seq,
         "last_seq": ref.last_seq,
         "reload": ref.reload,
+        "memory": ref.memory,
     }
 
 
@@ -223,6 +224,7 @@ def _ref(item: Json) -> BatchRef:
         first_seq=_int(item, "first_seq"),
         last_seq=_int(item, "last_seq"),
         reload=_bool(item, "reload"),
+        memory=_int(item, "memory"),
     )
 
 

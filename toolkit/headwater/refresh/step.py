@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.config import TableSpec
+from headwater.config import TableSpec, quote_table
 from headwater.errors import Corrupt, SchemaConflict
 from headwater.failpoints import reach
 from headwater.fold import Gone, Segment, Shape, changed_types, sql, unite
@@ -20,7 +21,7 @@ from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, history_layout, history_notes, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
 from headwater.lake.touched import Target, files_with
-from headwater.model import STRIDE, Mark
+from headwater.model import STRIDE, Mark, TableId
 from headwater.raw import RawLog
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Step:
             before, now = ", ".join(self._mirror.schema.key), ", ".join(self.schema.key)
             raise SchemaConflict(
                 f"{self._spec.table}: its key changed, from ({before}) to ({now})",
-                hint=f"headwater resync {self._spec.table}",
+                hint=_read_again(self._spec.table),
             )
         self._run(f"CREATE TEMP TABLE _hw_raw AS {self._raw()}")
         truncates = bool(self._ask("SELECT count(*) FROM _hw_raw WHERE _hw_op = 't'"))
@@ -173,7 +174,7 @@ class Step:
             what = "lacks cells of a row that is not there"
         raise SchemaConflict(
             f"{self._spec.table}: change {seq} of raw log entry {entry} {what} (key {_shown(key)})",
-            hint=f"headwater resync {self._spec.table}   (reads the table again; history is kept)",
+            hint=_read_again(self._spec.table),
         )
 
     def _count(self) -> Counts:
@@ -212,7 +213,7 @@ class Step:
         if self._mirror is not None and (held is None or held.mark.seq < self._mirror.mark.seq):
             raise Corrupt(
                 f"{self._spec.table}: the lake's staged changes end before its mirror does",
-                hint=f"move the table's folder out of lake/, then: headwater replay {self._spec.table}",
+                hint="move the table's folder out of lake/, then: headwater run   (folds the raw log)",
             )
 
     def _history(self, held: Held | None) -> Change:
@@ -386,3 +387,7 @@ def _open_files(held: Held) -> list[str]:
 
 def _shown(key: list[Any]) -> str:
     return ", ".join("NULL" if part is None else str(part)[:80] for part in key)
+
+
+def _read_again(table: TableId) -> str:
+    return f"headwater run --full --table {shlex.quote(quote_table(table))}   (history is kept)"

@@ -47,6 +47,7 @@ class Relation:
     deferrable: bool  # has a primary key that cannot be an identity
     guarded: bool  # row security is switched on
     rewritten: bool  # its file is not its first: TRUNCATE, VACUUM FULL, ALTER TABLE was here
+    parent: str  # the table it is a partition of, as SQL spells it; ""
     naked_parts: tuple[str, ...]  # partitions without a usable replica identity
     columns: tuple[SourceColumn, ...] = ()
 
@@ -72,17 +73,19 @@ class Relation:
     @property
     def obstacle(self) -> str:
         """Why it cannot be captured as it is, in one line; "" when it can."""
-        if self.kind == "f":
-            return "a foreign table: its changes are not in this server's log"
-        if self.persistence != "p":
-            return "unlogged or temporary: its changes are not in the log"
-        if not self.kept:
-            return "has no column that the log carries"
-        if not self.identified:
-            return "no replica identity: UPDATE and DELETE on it would fail once it is published"
-        if self.naked_parts:
-            return f"partition {self.naked_parts[0]} has no replica identity: UPDATE and DELETE fail there"
-        return ""
+        part = self.naked_parts[0] if self.naked_parts else ""
+        obstacles = (
+            (self.kind == "f", "a foreign table: its changes are not in this server's log"),
+            (bool(self.parent), f"a partition of {self.parent}, under whose name its changes come"),
+            (self.persistence != "p", "unlogged or temporary: its changes are not in the log"),
+            (not self.kept, "has no column that the log carries"),
+            (
+                not self.identified,
+                "no replica identity: UPDATE and DELETE on it would fail once it is published",
+            ),
+            (bool(part), f"partition {part} has no replica identity: UPDATE and DELETE would fail there"),
+        )
+        return next((why for wrong, why in obstacles if wrong), "")
 
 
 def make_schema(table: TableId, columns: Sequence[SourceColumn], key: Collection[str]) -> TableSchema:
@@ -105,10 +108,10 @@ def load_relations(session: psycopg.Connection, oids: Collection[int] | None = N
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
     oid, namespace, name, kind, persistence, identity, primary, index, *flags, naked = row
-    deferrable, guarded, rewritten = flags
+    deferrable, guarded, rewritten, parent = flags
     return Relation(
         oid, TableId(namespace, name), kind, persistence, identity, _numbers(primary), _numbers(index),
-        deferrable, guarded, rewritten, tuple(naked), columns,
+        deferrable, guarded, rewritten, parent or "", tuple(naked), columns,
     )  # fmt: skip
 
 
@@ -117,7 +120,7 @@ def find_relations(session: psycopg.Connection, tables: Collection[TableId]) -> 
     rows = session.execute(
         "select c.oid from unnest(%s::text[], %s::text[]) as w(namespace, name)"
         " join pg_namespace n on n.nspname = w.namespace"
-        " join pg_class c on c.relnamespace = n.oid and c.relname = w.name",
+        " join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p', 'f')",
         [[t.namespace for t in tables], [t.name for t in tables]],
     ).fetchall()
     found = load_relations(session, [row[0] for row in rows])
@@ -221,6 +224,8 @@ select c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.r
        case when c.relkind <> 'p' then c.relfilenode <> c.oid
             else exists (select from pg_partition_tree(c.oid) t join pg_class l on l.oid = t.relid
                          where t.isleaf and l.relfilenode <> l.oid) end,
+       case when c.relispartition then (select i.inhparent::regclass::text from pg_inherits i
+                                        where i.inhrelid = c.oid) end,
        case when c.relkind <> 'p' then '{}'::text[] else array(
             select l.oid::regclass::text from pg_partition_tree(c.oid) t join pg_class l on l.oid = t.relid
             where t.isleaf and not (l.relreplident = 'f' or exists (

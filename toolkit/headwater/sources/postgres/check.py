@@ -187,6 +187,10 @@ def _check_publication(
         yield Finding("fail", what, why, fix)
     if not faults:
         yield Finding("ok", what, f"owned by {found.owner}")
+    if found.every_table:
+        yield Finding(
+            "warn", what, "FOR ALL TABLES: a table dropped and made again between two runs is not noticed"
+        )
     yield from _check_members(session, found, usable, owned=owned)
 
 

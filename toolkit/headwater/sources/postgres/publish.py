@@ -77,7 +77,7 @@ def refuse_missing(session: psycopg.Connection, name: str, tables: Collection[Ta
         found = catalog.find_relations(session, missing)
         raise PreflightFailed(
             f"{', '.join(map(str, missing[:3]))}: not in the publication {name}, so that changes are missed",
-            hint=f"{add_statement(name, [*found.values()])}   and then: headwater resync {missing[0]}",
+            hint=f"{add_statement(name, [*found.values()])}   and then: headwater run --full",
         )
 
 
@@ -126,7 +126,7 @@ def refuse_unusable(relations: Mapping[TableId, Relation], tables: Collection[Ta
 
 def identity_choices(relation: Relation) -> str:
     """What the owner of a table without a replica identity can choose from."""
-    if relation.kind == "f" or relation.persistence != "p":
+    if relation.kind == "f" or relation.persistence != "p" or relation.parent:
         return f"exclude {relation.table} from the tables of the pipeline"
     name = (
         relation.naked_parts[0]

@@ -79,6 +79,7 @@ class PostgresSource:
         self._last_pid = 0
         self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
+        self._oids: dict[TableId, int] = {}
 
     def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
         """The preflight of server, role, publication, slot and the given tables; changes nothing."""
@@ -154,7 +155,7 @@ class PostgresSource:
         with self._server.guard("look at the publication"):
             publish.refuse_missing(self._session(), self._publication, tables)
         stream, expected = self._stream_at(place)
-        window = Window(tables, Versions(self._session, known or {}), stream.relations)
+        window = Window(tables, Versions(self._session, known or {}, self._oids), stream.relations)
         follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
         complete = False
         try:
@@ -177,11 +178,11 @@ class PostgresSource:
     def confirm(self, position: Position) -> None:
         """Let the server forget what lies before the position."""
         place = read_place(position)
-        self._confirmed = max(self._confirmed, place.lsn)
-        if self._stream is None:
-            self._stream_at(place)
-        if self._stream is not None:
-            self._stream.confirm(self._confirmed)
+        if place.lsn <= self._confirmed:
+            return
+        stream = self._stream or self._stream_at(place)[0]
+        stream.confirm(place.lsn)
+        self._confirmed = place.lsn
 
     def facts(self) -> Mapping[str, str | int | None]:
         """What the slot holds back on the server's disk."""

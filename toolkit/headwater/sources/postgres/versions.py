@@ -26,14 +26,20 @@ class Version:
 
 
 class Versions:
-    """The schema versions of one call, in the order they come; `known`: each table's before the call."""
+    """The schema versions of one call, in the order they come; `known`: each table's before the call.
+
+    `oids` outlives the call: which table had the name when it last came.
+    """
 
     def __init__(
-        self, session: Callable[[], psycopg.Connection], known: Mapping[TableId, TableSchema]
+        self,
+        session: Callable[[], psycopg.Connection],
+        known: Mapping[TableId, TableSchema],
+        oids: dict[TableId, int],
     ) -> None:
         self._session = session
         self._known = dict(known)
-        self._oids: dict[TableId, int] = {}
+        self._oids = oids
 
     def resolve(self, relations: Sequence[Relation]) -> list[Version]:
         """The versions that these messages announce, compared with the one before each."""
