@@ -150,6 +150,7 @@ class PostgresSource:
         place = read_place(since)
         goal = read_place(until).lsn if until is not None else self._flushed()
         if goal <= place.lsn:
+            self._check_standstill(place, goal if until is None else place.lsn)
             yield since
             return
         with self._server.guard("look at the publication"):
@@ -266,6 +267,14 @@ class PostgresSource:
                 raise
         self._stream, self._last_pid = stream, stream.pid
         return stream, place.witness if proof else ""
+
+    def _check_standstill(self, place: Place, head: int) -> None:
+        """Nothing to read is good news only from the server and slot that we know."""
+        if head < place.lsn:
+            self._drop_stream(orderly=False)
+        if self._stream is None:
+            with self._server.guard("look at the slot"):
+                self._check_resume(place)
 
     def _check_resume(self, place: Place) -> slot.SlotState:
         """Make sure that the log goes on behind the place, and that the slot is free or ours."""
