@@ -22,7 +22,6 @@ from headwater.model import Column, TableId, TableSchema
 
 pytestmark = pytest.mark.slow
 END = datetime(9999, 12, 31, tzinfo=UTC)
-REPLAY = {"headwater_after": -1}
 
 
 @dataclass
@@ -45,7 +44,7 @@ class World:
         models = table_models(self.staged(), self.specs)
         assert self.config.warehouse is not None
         stage(self.config.warehouse, [(m, self.staged()[m.schema.table]) for m in models])
-        Dbt(self.config, Path(self.config.dbt.project)).build(models, variables=REPLAY)
+        Dbt(self.config, Path(self.config.dbt.project)).build(models, after=-1)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         assert self.config.warehouse is not None

@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 
-from headwater.config import Config, TableSpec, WarehouseConfig
+from headwater.config import Config, TableSpec, WarehouseConfig, memory_bytes
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.stage import Place, row_counts, stage
+from headwater.handoff.stage import Place, row_counts, spans, stage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
@@ -24,6 +24,9 @@ from headwater.secrets import Secret, scrub
 
 #: Told of each finished model or test: its name, how many are done, how many there are.
 Progress = Callable[[str, int, int], None]
+
+#: Changes for one run of dbt may take this part of DuckDB's memory: its merges hold them more than once.
+_SHARE = 6
 
 _OK = {"success", "pass", "warn", "no-op"}
 _LOOKS_SECRET = re.compile(r"(?i)\b(password|passwd|secret|token|api_key)(\s*[=:]\s*)('[^']*'|\S+)")
@@ -94,9 +97,14 @@ def publish(
     news_names = [models[t].relation for t in chosen]
     misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
-    nodes = dbt.build(rebuilt, full_refresh=True, progress=progress)
-    nodes += dbt.build([models[t] for t in chosen if models[t] not in rebuilt], progress=progress)
-    return _result(warehouse, nodes, [m.relation for m in rebuilt], monotonic() - started)
+    wanted = list({m.relation: m for m in [*rebuilt, *(models[t] for t in chosen)]}.values())
+    ends = spans(warehouse, wanted, rebuilt, dbt.places(), memory_bytes(config.memory_limit) // _SHARE)
+    nodes = dbt.build(rebuilt, full_refresh=True, upto=ends[0], progress=progress)
+    nodes += dbt.build([m for m in wanted if m not in rebuilt], upto=ends[0], progress=progress)
+    for end in ends[1:]:
+        nodes += dbt.build(wanted, upto=end, progress=progress)
+    newest = list({(n.kind, n.name): n for n in nodes}.values())
+    return _result(warehouse, newest, [m.relation for m in rebuilt], monotonic() - started)
 
 
 def require_dbt(warehouse: WarehouseConfig) -> None:
@@ -122,17 +130,21 @@ class Dbt:
         tables: Sequence[TableModel],
         *,
         full_refresh: bool = False,
-        variables: Mapping[str, int] | None = None,
+        after: int | None = None,
+        upto: int | None = None,
         progress: Progress | None = None,
     ) -> list[_Node]:
         """Build the models of the tables and run their data tests; raises WarehouseError if one failed.
 
-        variables    headwater_after, headwater_upto: the span of `_hw_seq` to apply (again)
+        after, upto    the span of `_hw_seq` to apply (again); short of the end the data tests wait
         """
         if not tables:
             return []
+        span = {"headwater_after": after, "headwater_upto": upto}
+        variables = {name: bound for name, bound in span.items() if bound is not None}
         paths = [f"path:{self._config.dbt.folder}/{t.relation}" for t in tables]
         words = ["build", "--indirect-selection", "cautious", "--exclude-resource-type", "unit_test"]
+        words = words if upto is None else ["run"]
         words += ["--full-refresh"] if full_refresh else []
         words += ["--vars", json.dumps(variables)] if variables else []
         code, said = self._run([*words, "--select", *paths], progress)

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.config import WarehouseConfig
 from headwater.errors import WarehouseError
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
+
+#: Bytes of a cell beside what a text or binary value takes.
+_CELL = 16
 
 
 #: Schema and name of a relation in the warehouse.
@@ -89,6 +94,50 @@ def stage(
                 )
             )
         )
+
+
+def spans(
+    warehouse: WarehouseConfig,
+    tables: Sequence[TableModel],
+    rebuilt: Collection[TableModel],
+    places: Mapping[str, Place],
+    room: int,
+) -> list[int | None]:
+    """Where to cut what the models have not read yet into spans of about `room` bytes of changes.
+
+    The `_hw_seq` that each span ends with; the last has no end (None), and most often it is the only one.
+    """
+    with _opened(warehouse.path, read_only=True) as con:
+        there = _columns(con)
+        news = []
+        for table in tables:
+            source = (warehouse.staging_schema, table.relation)
+            width = " + ".join([str(_CELL * (len(table.schema.columns) + len(_CARRIED))), *_lengths(table)])
+            place = places.get(table.base, (warehouse.schema, table.base))
+            low = "-1"
+            if table not in rebuilt and place in there:
+                low = f"(SELECT coalesce(max(_hw_seq), -1) FROM {_named(place)})"
+            news.append(f"SELECT _hw_seq, {width} AS _hw_width FROM {_named(source)} WHERE _hw_seq > {low}")
+        total = " UNION ALL ".join(news)
+        if con.execute(f"SELECT coalesce(sum(_hw_width), 0) FROM ({total})").fetchall()[0][0] <= room:
+            return [None]
+        cuts = con.execute(
+            f"""
+            SELECT max(_hw_seq) FROM (
+                SELECT _hw_seq, sum(_hw_width) OVER (ORDER BY _hw_seq) // {room} AS span FROM ({total})
+            ) GROUP BY span ORDER BY 1
+            """
+        ).fetchall()
+        return [*(row[0] for row in cuts[:-1]), None]
+
+
+def _lengths(table: TableModel) -> Iterator[str]:
+    """SQL of the bytes in each column that holds more than a number."""
+    for column in table.schema.columns:
+        if pa.types.is_string(column.type):
+            yield f"coalesce(strlen({quote(column.name)}), 0)"
+        elif pa.types.is_binary(column.type):
+            yield f"coalesce(octet_length({quote(column.name)}), 0)"
 
 
 def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Mapping[str, int]:
