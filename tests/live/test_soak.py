@@ -80,7 +80,7 @@ def test_killed_at_random_instants(pg: Database, tmp_path: Path) -> None:
     prepare(pg)
     runner = Runner(tmp_path / "p", pg.url)
     runner.run("run")
-    load = start_load(pg, tmp_path, max(SECONDS, 2 * KILLS))
+    load = start_load(pg, tmp_path, 10 * KILLS, rate=150)
     for _ in range(KILLS):
         kill_after(
             runner.start("run", "--follow"), chance.uniform(0.2, 4.0) if chance.random() < 0.8 else 8.0

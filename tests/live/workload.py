@@ -54,11 +54,12 @@ def prepare(pg: Database) -> None:
     pg.run(SETUP)
 
 
-def start_load(pg: Database, folder: Path, seconds: int) -> "subprocess.Popen[bytes]":
-    """Start 4 clients: TPC-B and the script above, half and half."""
+def start_load(pg: Database, folder: Path, seconds: int, rate: int = 0) -> "subprocess.Popen[bytes]":
+    """Start 4 clients: TPC-B and the script above, half and half; `rate` transactions a second (0: all out)."""
     script = folder / "everything.sql"
     script.write_text(SCRIPT)
     options = ["-c", "4", "-j", "1", "-T", str(seconds), "-n", "-b", "tpcb-like@1", "-f", f"{script}@1"]
+    options += ["-R", str(rate)] if rate else []
     # Deadlocks between key changes are the load's own affair.
     return subprocess.Popen(
         _pgbench(pg, *options, "--max-tries=20"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
