@@ -1,4 +1,4 @@
-"""How much staging costs over a plain Parquet write, in one run: `python tests/benchmarks/raw_log.py [rows]`.
+"""How much staging costs over a plain Parquet write, in one run: `python tests/benchmarks/bench_raw_log.py [rows]`.
 
 Both write the same rows with the same compression; staging also checks and moves `_hw_seq`, hashes, fsyncs
 and links. Alternating rounds, the best of each: other work on the machine only ever makes a round slower.
@@ -78,6 +78,10 @@ def main(count: int) -> None:
     times = min(staged) / min(plain)
     print(f"  RawLog.stage         {count / min(staged):12,.0f} rows/s   x{times:.2f} the time")
     print(f"  RawLog.append        {min(added) * 1000:12.1f} ms")
+
+
+def test_stage_rates() -> None:
+    main(1_000_000)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast raw rows become lake tables: a first load, changes at random keys, changes at new keys.
 
-    python tests/benchmarks/fold.py [rows] [changes]
+    python tests/benchmarks/bench_fold.py [rows] [changes]
 
 Prints seconds, CPU seconds and peak memory for each step; the machine's noise is not taken out.
 """
@@ -100,6 +100,10 @@ def main(rows: int, changes: int) -> None:
         append(log, [(np.arange(rows, rows + changes), "c")], "changes", dice)
         fold(f"{changes:,} inserts at the end", changes)
         storage.close()
+
+
+def test_fold_rates() -> None:
+    main(1_000_000, 50_000)
 
 
 if __name__ == "__main__":
