@@ -12,7 +12,7 @@ demo: $(filter .uv/%,$(UV))
 	.venv/bin/headwater demo $(ARGS)
 
 test: setup lint
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/bin/ruff
 	.venv/bin/ruff check
