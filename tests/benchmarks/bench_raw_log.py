@@ -1,4 +1,4 @@
-"""How much staging costs over a plain Parquet write, in one run: `python tests/benchmarks/bench_raw_log.py [rows]`.
+"""What staging costs over a plain Parquet write, in one run: `python tests/benchmarks/bench_raw_log.py`.
 
 Both write the same rows with the same compression; staging also checks and moves `_hw_seq`, hashes, fsyncs
 and links. Alternating rounds, the best of each: other work on the machine only ever makes a round slower.

@@ -118,13 +118,14 @@ def test_a_server_restored_from_an_older_copy(
         both_refuse(follower, PositionLost, "restored from an older copy")
 
 
+@pytest.mark.parametrize("written", ["a", "unpublished"])
 def test_a_restored_server_that_has_overtaken_us_meanwhile(
-    pg_own: Callable[..., EmbeddedPostgres], tmp_path: Path
+    pg_own: Callable[..., EmbeddedPostgres], tmp_path: Path, written: str
 ) -> None:
     """Same system, same timeline, a log longer than ours: only what is in the log tells it from ours."""
     server = pg_own(15)
     db = Database(server, "postgres")
-    db.run("create table a(id int primary key)")
+    db.run("create table a(id int primary key); create table unpublished(id int primary key)")
     with following(db, "a") as follower:
         db.run("insert into a values (1)")
         follower.drain()
@@ -139,7 +140,7 @@ def test_a_restored_server_that_has_overtaken_us_meanwhile(
         _restore(server, tmp_path / "copy")
         server.start()
         for n in range(20):
-            db.run("insert into a select %s + i from generate_series(1, 500) i", 10_000 + 500 * n)
+            db.run(f"insert into {written} select %s + i from generate_series(1, 500) i", 10_000 + 500 * n)
         assert follower.source.behind(follower.at) > 0
         with pytest.raises(PositionLost, match="went another way"):
             follower.drain()
