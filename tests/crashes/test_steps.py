@@ -91,9 +91,7 @@ def test_stop_at(pg: Database, tmp_path: Path, step: str, when: str) -> None:
 
 
 @pytest.mark.parametrize("point", ["mirror.after:2", "build.after"])
-def test_the_warehouse_gets_what_was_owed_to_it(
-    pg: Database, tmp_path: Path, point: str
-) -> None:
+def test_the_warehouse_gets_what_was_owed_to_it(pg: Database, tmp_path: Path, point: str) -> None:
     pg.run(SETUP)
     runner = Runner(tmp_path / "p", pg.url)
     runner.run("run")
