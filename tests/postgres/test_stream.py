@@ -407,8 +407,10 @@ def test_the_connection_stays_alive_while_the_caller_is_busy(
         pg.run("insert into a values (1)")
         follower.drain()
         kept = follower.source._stream
+        sender = follower.source.facts()["active_pid"]
         pg.run("insert into a values (2)")
         time.sleep(3)
+        assert follower.source.facts()["active_pid"] == sender
         assert brief(follower.drain(), "id") == [("c", 2)]
         assert follower.source._stream is kept
 
