@@ -314,3 +314,29 @@ def test_a_table_taken_out_of_the_publication(pg: Database) -> None:
             follower.drain()
         assert 'ADD TABLE ONLY "public"."a"' in caught.value.hint
         assert follower.source.prepare(follower.tables, follower.at) == (table("a"),)
+
+
+@pytest.mark.parametrize("pg_version", [18])
+def test_generated_columns_are_in_neither_snapshot_nor_stream(pg: Database) -> None:
+    columns = "s int generated always as (id * 2) stored, v int generated always as (id)"
+    pg.run(f"create table a(id int primary key, {columns})")
+    pg.run("create publication hw_test for table a with (publish_generated_columns = stored)")
+    with opened(pg.url) as source:
+        with pytest.raises(PreflightFailed, match="generated columns") as caught:
+            source.prepare([table("a")], None)
+        pg.run(caught.value.hint)
+    with following(pg, "a") as follower:
+        pg.run("insert into a values (1)")
+        rows = follower.drain()
+        assert follower.known[table("a")].arrow().names == ["id"]
+    assert brief(rows, "id", "s") == [("c", 1, None)]
+
+
+def test_a_database_that_was_dropped_and_made_again(pg: Database) -> None:
+    pg.run("create table a(id int primary key)")
+    with following(pg, "a") as follower:
+        follower.source.close()
+        pg.drop()
+        pg.create()
+        pg.run("create table a(id int primary key)")
+        both_refuse(follower, PositionLost, "another database")
