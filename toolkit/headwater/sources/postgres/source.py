@@ -153,9 +153,9 @@ class PostgresSource:
             self._check_standstill(place, goal if until is None else place.lsn)
             yield since
             return
+        stream, expected = self._stream_at(place)
         with self._server.guard("look at the publication"):
             publish.refuse_missing(self._session(), self._publication, tables)
-        stream, expected = self._stream_at(place)
         window = Window(tables, Versions(self._session, known or {}, self._oids), stream.relations)
         follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
         complete = False
