@@ -26,7 +26,7 @@ from headwater.secrets import Secret, scrub
 Progress = Callable[[str, int, int], None]
 
 #: Changes for one run of dbt may take this part of DuckDB's memory: its merges hold them more than once.
-_SHARE = 6
+_SHARE = 4
 
 _OK = {"success", "pass", "warn", "no-op"}
 _LOOKS_SECRET = re.compile(r"(?i)\b(password|passwd|secret|token|api_key)(\s*[=:]\s*)('[^']*'|\S+)")
