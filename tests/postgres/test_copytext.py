@@ -12,6 +12,7 @@ from headwater.errors import DecodeError
 from headwater.sources.postgres.decode import decode_copy, whole_rows
 from postgres import wire
 from postgres.test_decode import (
+    OID,
     ORDERS,
     Bad,
     Row,
