@@ -104,9 +104,13 @@ def test_python_m_headwater() -> None:
     )
 
 
+#: A shell that runs the tests in its background has them ignore Ctrl-C, and their children too.
+HEARS_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def stand_in(code: str, **given: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WITH_STAND_IN + code],
+        [sys.executable, "-c", HEARS_CTRL_C + WITH_STAND_IN + code],
         text=True,
         stderr=subprocess.PIPE,
         **given,  # type: ignore[call-overload]

@@ -22,6 +22,8 @@ from headwater.secrets import Secret
 #: Where `init` says the source's password goes.
 PASSWORD_VARIABLE = "HEADWATER_SOURCE_PASSWORD"
 
+_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+
 _INIT = "headwater init   (writes one to start from)"
 
 
@@ -115,7 +117,11 @@ def write_text(config: Config, folder: Path | None) -> str:
         doc["dbt"] = _written(config.dbt, default_dbt, base, "project")
     doc |= {"state": _relative(config.state, base)} if config.state else {}
     doc |= {"memory_limit": config.memory_limit} if config.memory_limit != "1GB" else {}
-    return yaml.safe_dump(doc, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(doc, sort_keys=False, allow_unicode=True, width=100)
+    if not _BREAKS.isdisjoint(text):
+        # PyYAML writes these as they are, and reads them back as a space.
+        text = yaml.safe_dump(doc, sort_keys=False, allow_unicode=False, width=100)
+    return text
 
 
 def _section(doc: Mapping[str, Plain], name: str) -> Mapping[str, Plain]:

@@ -98,7 +98,11 @@ def publish(
     misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
     wanted = list({m.relation: m for m in [*rebuilt, *(models[t] for t in chosen)]}.values())
-    ends = spans(warehouse, wanted, rebuilt, dbt.places(), memory_bytes(config.memory_limit) // _SHARE)
+    try:
+        room = memory_bytes(config.memory_limit) // _SHARE
+        ends = spans(warehouse, wanted, rebuilt, dbt.places(), room)
+    except WarehouseError:
+        ends = [None]  # dbt will meet the same, and names the model and its SQL
     nodes = dbt.build(rebuilt, full_refresh=True, upto=ends[0], progress=progress)
     nodes += dbt.build([m for m in wanted if m not in rebuilt], upto=ends[0], progress=progress)
     for end in ends[1:]:
