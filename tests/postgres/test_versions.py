@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.errors import PreflightFailed
-from postgres.rig import brief, following, rows_of, table
+from postgres.rig import brief, following, opened, rows_of, table
 from servers.postgres import Database
 
 pytestmark = pytest.mark.live
@@ -28,6 +28,8 @@ ROW = "insert into a(id) values (1)"
         ("add x filled", True),  # a domain with a default
         ("drop n", False),
         ("drop n, add n2 int", True),
+        ("drop n, add n int", True),
+        ("drop d; alter table a add d numeric(6,2) default 7", True),
         ("rename n to n2", True),
         ("alter n type bigint", False),
         ("alter n type smallint", True),
@@ -122,6 +124,31 @@ def test_another_table_under_the_same_name_is_read_again(pg: Database) -> None:
         pg.run("insert into a values (2)")
         follower.drain()
         assert follower.reloads == [False, True]
+
+
+def test_tables_that_changed_names_are_read_again(pg: Database) -> None:
+    """By a run that starts afterwards too, and although nothing else about them is another."""
+    pg.run("create table a(id int primary key, v text); create table b(id int primary key, v text)")
+    with following(pg, "a", "b") as follower:
+        assert follower.source.unlogged(follower.known) == []
+        pg.run("alter table a rename to c; alter table b rename to a; alter table c rename to b")
+        assert sorted(follower.source.unlogged(follower.known)) == [table("a"), table("b")]
+        pg.run("insert into a values (1)")
+        with opened(pg.url) as another:
+            follower.source.close()
+            follower.source = another
+            follower.drain()
+        assert follower.reloads == [True]
+
+
+def test_columns_that_changed_names_are_read_again(pg: Database) -> None:
+    pg.run("create table a(id int primary key, v text, w text)")
+    with following(pg, "a") as follower:
+        pg.run("alter table a rename v to x; alter table a rename w to v; alter table a rename x to w")
+        assert list(follower.source.unlogged(follower.known)) == [table("a")]
+        pg.run("insert into a(id) values (1)")
+        follower.drain()
+        assert follower.reloads == [True]
 
 
 def test_a_renamed_table_is_not_captured_under_its_new_name(pg: Database) -> None:

@@ -56,13 +56,17 @@ class TableId:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name in our files, our Arrow type, and what the source calls it and its type."""
+    """One column: its name in our files, our Arrow type, and what the source calls it and its type.
+
+    `origin` is the source's own mark of it: another column under the same name has another mark. "": unknown.
+    """
 
     name: str
     type: pa.DataType
     native: str = ""
     nullable: bool = True
     source_name: str = ""
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if not self.source_name:
@@ -93,6 +97,7 @@ class TableSchema:
                     "arrow": str(c.type),
                     "native": c.native,
                     "nullable": c.nullable,
+                    **({"origin": c.origin} if c.origin else {}),
                 }
                 for c in self.columns
             ],
@@ -104,7 +109,14 @@ class TableSchema:
         """Read back what `to_json` wrote."""
         doc = json.loads(text)
         columns = tuple(
-            Column(c["name"], arrow_type(c["arrow"]), c["native"], c["nullable"], c["source_name"])
+            Column(
+                c["name"],
+                arrow_type(c["arrow"]),
+                c["native"],
+                c["nullable"],
+                c["source_name"],
+                c.get("origin", ""),
+            )
             for c in doc["columns"]
         )
         return cls(TableId(*doc["table"]), columns, tuple(doc["key"]))

@@ -60,7 +60,9 @@ class Relation:
     def schema(self) -> TableSchema:
         """The table as the rest of Headwater sees it."""
         numbers = self.index if self.identity == "i" else self.primary
-        return make_schema(self.table, self.kept, {c.name for c in self.kept if c.number in numbers})
+        return make_schema(
+            self.oid, self.table, self.kept, {c.name for c in self.kept if c.number in numbers}
+        )
 
     @property
     def identified(self) -> bool:
@@ -88,11 +90,23 @@ class Relation:
         return next((why for wrong, why in obstacles if wrong), "")
 
 
-def make_schema(table: TableId, columns: Sequence[SourceColumn], key: Collection[str]) -> TableSchema:
-    """The schema of columns with file names, Arrow types and key; the key is in the table's column order."""
+def make_schema(
+    oid: int, table: TableId, columns: Sequence[SourceColumn], key: Collection[str]
+) -> TableSchema:
+    """The schema of columns with file names, Arrow types and key; the key is in the table's column order.
+
+    A column's origin is `<oid of the table>.<number of the column>`, or the oid alone where `number` is 0.
+    """
     names = column_names([c.name for c in columns])
     made = tuple(
-        Column(name, arrow_type(c.native), c.native.name, c.nullable, c.name)
+        Column(
+            name,
+            arrow_type(c.native),
+            c.native.name,
+            c.nullable,
+            c.name,
+            f"{oid}.{c.number}" if c.number else str(oid),
+        )
         for name, c in zip(names, columns, strict=True)
     )
     return TableSchema(table, made, tuple(c.name for c in made if c.source_name in key))

@@ -79,7 +79,6 @@ class PostgresSource:
         self._last_pid = 0
         self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
-        self._oids: dict[TableId, int] = {}
 
     def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
         """The preflight of server, role, publication, slot and the given tables; changes nothing."""
@@ -156,7 +155,7 @@ class PostgresSource:
         stream, expected = self._stream_at(place)
         with self._server.guard("look at the publication"):
             publish.refuse_missing(self._session(), self._publication, tables)
-        window = Window(tables, Versions(self._session, known or {}, self._oids), stream.relations)
+        window = Window(tables, Versions(self._session, known or {}), stream.relations)
         follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
         complete = False
         try:

@@ -26,20 +26,13 @@ class Version:
 
 
 class Versions:
-    """The schema versions of one call, in the order they come; `known`: each table's before the call.
-
-    `oids` outlives the call: which table had the name when it last came.
-    """
+    """The schema versions of one call, in the order they come; `known`: each table's before the call."""
 
     def __init__(
-        self,
-        session: Callable[[], psycopg.Connection],
-        known: Mapping[TableId, TableSchema],
-        oids: dict[TableId, int],
+        self, session: Callable[[], psycopg.Connection], known: Mapping[TableId, TableSchema]
     ) -> None:
         self._session = session
         self._known = dict(known)
-        self._oids = oids
 
     def resolve(self, relations: Sequence[Relation]) -> list[Version]:
         """The versions that these messages announce, compared with the one before each."""
@@ -66,13 +59,11 @@ class Versions:
     ) -> Version:
         made = tuple(_column(c, columns.get(c.name), types) for c in relation.columns)
         table = TableId(relation.namespace, relation.name)
-        schema = catalog.make_schema(table, made, _key(relation, now))
+        schema = catalog.make_schema(relation.oid, table, made, _key(relation, now))
         before = self._known.get(table)
         rewritten = now is None or now.rewritten
         reload = before is not None and must_reload(before, schema, made, rewritten=rewritten)
-        # The same name on another table: the old one was dropped, or two tables changed names.
-        reload = reload or self._oids.get(table, relation.oid) != relation.oid
-        self._known[table], self._oids[table] = schema, relation.oid
+        self._known[table] = schema
         return Version(relation, tuple(c.native for c in made), schema, reload)
 
 
@@ -116,9 +107,15 @@ def must_reload(
     added = [c for c in columns if c.name not in old]
     if added and (len(new) - len(added) < len(old) or rewritten or any(c.filled for c in added)):
         return True
-    if any(name in old and not _harmless(old[name].native, new[name].native) for name in new):
+    kept = [(old[name], new[name]) for name in new if name in old]
+    if any(_another(a.origin, b.origin) or not _harmless(a.native, b.native) for a, b in kept):
         return True
     return _key_names(before) != _key_names(after)
+
+
+def _another(old: str, new: str) -> bool:
+    """Whether two columns of one name are not the same: dropped and made again, or tables changed names."""
+    return bool(old and new) and any(a != b for a, b in zip(old.split("."), new.split("."), strict=False))
 
 
 def _key_names(schema: TableSchema) -> set[str]:
