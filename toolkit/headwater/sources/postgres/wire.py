@@ -45,7 +45,7 @@ class Receiver(Protocol):
     """An open COPY. One thread reads, any may write."""
 
     def read(self, seconds: float) -> Frames | None:
-        """The next messages, none after `seconds` of silence; None at the end. Raises what the server says."""
+        """The next messages, none after `seconds` of silence; None at the end. Raises the server's errors."""
         ...
 
     def write(self, payload: bytes) -> None:
@@ -234,7 +234,7 @@ class _Socket:
         """Read once; 0 when nothing is there."""
         if len(self._data) - PAD - self._stop < _SCANT:
             self._renew()
-        room = memoryview(self._data)[self._stop : len(self._data) - PAD]
+        room = self._data[self._stop : len(self._data) - PAD].data
         try:
             size = os.readv(self._raw.socket, [room])
         except BlockingIOError:
