@@ -195,8 +195,8 @@ class Capture:
                 read = self._read(done, cut, wanted, anew, progress)
             # What was begun in this cut goes on in the next one.
             anew = set(anew) - read
-            state = self._log.tables()
-            fresh = {t for t in fresh & there.keys() if t in anew or not state[t].complete}
+            whole = set(self._complete())
+            fresh = {t for t in fresh & there.keys() if t in anew or t not in whole}
 
     def _read(
         self,
