@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from headwater.errors import PositionLost
+from headwater.errors import PositionLost, SourceError
 from headwater.model import (
     META,
     STRIDE,
@@ -19,9 +19,14 @@ from headwater.model import (
     TableInfo,
     TableSchema,
 )
+from headwater.sources import Begun
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 Change = tuple[TableId, str, int, int | None]  # table, op, id, v
+#: As `v` of an update: the value stays, and the log does not say what it is.
+KEPT = -1
+#: Rows lie in this many blocks; every write puts its row into another one.
+BLOCKS = 6
 
 
 def schema_of(table: TableId) -> TableSchema:
@@ -46,18 +51,28 @@ class ScriptSource:
         self.silent = False
         self.lost = False
         self.altered: set[TableId] = set()
+        self.pieces = 1  # parts of a table
+        self.rewrites = 0  # of all heaps
+        self.patience = 1000  # how many parts a cut has time for
+        self.readers = 2
+        self.reads: list[tuple[TableId, str]] = []
+        self.fail_at: str | None = None  # reading this part fails
 
     def commit(self, *changes: Change) -> None:
         self.transactions.append(list(changes))
 
     def rows(self, table: TableId, upto: int) -> dict[int, int | None]:
-        now: dict[int, int | None] = {}
-        for changes in self.transactions[:upto]:
-            for name, op, key, value in changes:
+        return {key: value for key, (value, _) in self.heap(table, upto).items()}
+
+    def heap(self, table: TableId, upto: int) -> dict[int, tuple[int | None, int]]:
+        """Of each key the value and the block."""
+        now: dict[int, tuple[int | None, int]] = {}
+        for number, changes in enumerate(self.transactions[:upto]):
+            for n, (name, op, key, value) in enumerate(changes):
                 if name == table:
-                    now.pop(key, None)
+                    before, _ = now.pop(key, (None, 0))
                     if op != "d":
-                        now[key] = value
+                        now[key] = before if value == KEPT else value, (number * 5 + n * 3 + key) % BLOCKS
         return now
 
     def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
@@ -142,26 +157,67 @@ class ScriptCut:
     def __init__(self, source: ScriptSource, upto: int) -> None:
         self._source = source
         self._upto = upto
+        self._read = 0
+        self._stopped = False
 
     @property
     def position(self) -> Position:
         return Position(str(self._upto))
 
-    def read(self, table: TableId) -> Iterator[ChangeBatch]:
-        now = sorted(self._source.rows(table, self._upto).items())
-        rows = [row("r", n * STRIDE + 2, str(self._upto), k, v) for n, (k, v) in enumerate(now)]
-        half = len(rows) // 2
+    @property
+    def readers(self) -> int:
+        return self._source.readers
+
+    @property
+    def expired(self) -> bool:
+        return self._read >= self._source.patience
+
+    def parts(self, table: TableId, begun: Begun | None = None) -> list[str] | None:
+        step = BLOCKS // self._source.pieces
+        names = [f"{self._source.rewrites}:{n}-{n + step}" for n in range(0, BLOCKS, step)]
+        if begun is None:
+            return names if self._source.pieces > 1 else [""]
+        if begun.schema != schema_of(table) or not all(
+            part.startswith(f"{self._source.rewrites}:") for part in begun.parts
+        ):
+            return None
+        return [name for name in names if name not in begun.parts]
+
+    def read(self, table: TableId, part: str = "") -> Iterator[ChangeBatch]:
+        first, last = map(int, part.partition(":")[2].split("-")) if part else (0, BLOCKS)
+        heap = self._source.heap(table, self._upto).items()
+        return self._batches(table, part, [(k, v) for k, (v, block) in heap if first <= block < last])
+
+    def find(self, table: TableId, keys: pa.Table) -> Iterator[ChangeBatch]:
+        wanted = set(keys["id"].to_pylist())
+        now = self._source.rows(table, self._upto)
+        return self._batches(table, "keys", [(k, v) for k, v in now.items() if k in wanted])
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _batches(self, table: TableId, part: str, now: list[tuple[int, int | None]]) -> Iterator[ChangeBatch]:
+        self._read += part != "keys"
+        self._source.reads.append((table, part))
+        if self._stopped or (self._source.fail_at is not None and self._source.fail_at == part):
+            raise SourceError(f"{part} cannot be read")
+        now.sort()
+        half = len(now) // 2
         if half:
-            yield ChangeBatch(schema_of(table), arrow(table, rows[:half]), "snapshot")
-        yield ChangeBatch(schema_of(table), arrow(table, rows[half:]), "snapshot_end")
+            yield ChangeBatch(schema_of(table), arrow(table, self._rows(now[:half])), "snapshot")
+        yield ChangeBatch(schema_of(table), arrow(table, self._rows(now[half:])), "snapshot_end")
+
+    def _rows(self, now: list[tuple[int, int | None]]) -> list[dict[str, object]]:
+        return [row("r", n * STRIDE + 2, str(self._upto), k, v) for n, (k, v) in enumerate(now)]
 
     def digest(self, schema: TableSchema, where: str = "") -> Digest:
         raise NotImplementedError
 
 
 def row(op: str, seq: int, position: str, key: int, value: int | None) -> dict[str, object]:
-    values = {"id": key, "v": value, "_hw_op": op, "_hw_seq": seq, "_hw_pos": position, "_hw_at": AT}
-    return {**values, "_hw_tx": None, "_hw_unset": ["v"] if op == "d" else None, "_hw_text": None}
+    kept = value == KEPT or op == "d"
+    values = {"id": key, "v": None if kept else value, "_hw_op": op, "_hw_seq": seq, "_hw_pos": position}
+    return {**values, "_hw_at": AT, "_hw_tx": None, "_hw_unset": ["v"] if kept else None, "_hw_text": None}
 
 
 def arrow(table: TableId, rows: list[dict[str, object]]) -> pa.Table:

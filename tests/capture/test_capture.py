@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.script import Change, ScriptSource, info_of, schema_of
+from capture.script import KEPT, Change, ScriptSource, info_of, schema_of
 from headwater.capture import Capture
 from headwater.errors import Conflict, PositionLost, SourceError
 from headwater.model import Column, TableId, TableInfo
@@ -45,9 +45,9 @@ def replay(log: RawLog, table: TableId) -> dict[int, int | None]:
     now: dict[int, int | None] = {}
     for values in logged(log):
         if values["table"] == table and values["epoch"] == epoch:
-            now.pop(values["id"], None)
+            before = now.pop(values["id"], KEPT)
             if values["_hw_op"] != "d":
-                now[values["id"]] = values["v"]
+                now[values["id"]] = before if values["_hw_unset"] else values["v"]
     return now
 
 
@@ -181,7 +181,87 @@ def test_an_idle_pipeline_moves_its_position_only_when_a_segment_of_log_hangs_on
     assert source.confirmed == 200_002
 
 
-ops = st.tuples(st.sampled_from([A, B, C]), st.sampled_from("cud"), st.integers(0, 3), st.integers(0, 9))
+def fill(source: ScriptSource, table: TableId, rows: int) -> None:
+    source.commit(*((table, "c", key, key * 10) for key in range(rows)))
+
+
+def test_a_load_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    source, log = ScriptSource([A]), open_log(tmp_path)
+    fill(source, A, 12)
+    source.pieces, source.readers, source.fail_at = 3, 1, "0:4-6"
+    with pytest.raises(SourceError, match="4-6 cannot be read"):
+        run(source, log, [A])
+    assert [part for _, part in source.reads] == ["0:0-2", "0:2-4", "0:4-6"]
+    assert log.tables()[A].parts == ("0:0-2", "0:2-4")
+    source.commit((A, "u", 1, KEPT), (A, "d", 2, None), (A, "u", 3, 33), (A, "c", 50, 500))
+    source.fail_at, source.reads = None, []
+    run(source, open_log(tmp_path), [A])
+    assert [part for _, part in source.reads] == ["keys", "0:4-6"]
+    log = open_log(tmp_path)
+    assert (log.tables()[A].epoch, log.tables()[A].complete, log.tables()[A].parts) == (1, True, ())
+    assert replay(log, A) == source.rows(A, len(source.transactions))
+    (entry,) = [e for e in log.entries() for r in e.batches if r.phase == "snapshot_end"]
+    assert entry.position == source.head()
+
+
+def test_a_cut_that_was_held_for_long_is_followed_by_another(tmp_path: Path) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    fill(source, A, 12)
+    fill(source, B, 12)
+    source.pieces, source.readers, source.patience = 3, 1, 1
+    source.during_cut = [[(A, "u", 3, 1), (B, "d", 4, None)], [(B, "u", 5, 1)]]
+    run(source, log, [A, B])
+    parts = [read for read in source.reads if read[1] != "keys"]
+    assert sorted(parts) == sorted((t, f"0:{n}-{n + 2}") for t in (A, B) for n in (0, 2, 4))
+    assert {t: log.tables()[t].epoch for t in (A, B)} == {A: 1, B: 1}
+    assert replay(log, A) == source.rows(A, len(source.transactions))
+    assert replay(log, B) == source.rows(B, len(source.transactions))
+    assert len({e.position for e in log.entries()}) > 1
+
+
+@pytest.mark.parametrize("how", ["rewritten", "asked for", "altered", "told to reload", "let go"])
+def test_a_load_that_cannot_go_on_begins_again(tmp_path: Path, how: str) -> None:
+    source, log = ScriptSource([A, B]), open_log(tmp_path)
+    fill(source, A, 12)
+    source.pieces, source.readers, source.fail_at = 3, 1, "0:4-6"
+    with pytest.raises(SourceError):
+        run(source, log, [A])
+    source.fail_at, source.reads = None, []
+    source.rewrites += how == "rewritten"
+    source.altered = {A} if how == "altered" else set()
+    source.commit((A, "u", 1, 5))
+    if how == "told to reload":
+        source.reload_at = {(1, A)}
+    if how == "let go":
+        run(source, open_log(tmp_path), [B])
+    infos = [info_of(A)]
+    if how == "altered":
+        infos = [TableInfo(replace(schema_of(A), columns=(*schema_of(A).columns, Column("w", pa.int64()))))]
+    Capture(source, open_log(tmp_path), infos).start([A] if how == "asked for" else [])
+    log = open_log(tmp_path)
+    assert len([part for table, part in source.reads if table == A]) == 3
+    assert (log.tables()[A].epoch, log.tables()[A].complete) == (2, True)
+    assert replay(log, A) == source.rows(A, len(source.transactions))
+
+
+def test_the_progress_of_a_load_is_told(tmp_path: Path) -> None:
+    source, log = ScriptSource([A]), open_log(tmp_path)
+    fill(source, A, 12)
+    source.pieces = 3
+    seen: list[tuple[str, dict[str, int]]] = []
+    capture = Capture(source, log, [info_of(A)], lambda kind, _, data: seen.append((kind, dict(data))))
+    capture.start()
+    assert [kind for kind, _ in seen][-1] == "table.loaded"
+    assert seen[-1][1]["rows"] == 12
+    assert [d["rows"] for kind, d in seen if kind == "table.loading"][-1] == 12
+
+
+ops = st.tuples(
+    st.sampled_from([A, B, C]),
+    st.sampled_from("cud"),
+    st.integers(0, 3),
+    st.one_of(st.integers(0, 9), st.just(KEPT)),
+)
 steps = st.lists(
     st.tuples(
         st.lists(st.lists(ops, min_size=1, max_size=4), max_size=4),  # transactions before the run
@@ -190,21 +270,29 @@ steps = st.lists(
         st.sets(st.sampled_from([A, B, C])),  # read again
         st.one_of(st.none(), st.integers(1, 9)),  # which durable write kills the run
         st.booleans(),  # before or after it
+        st.sampled_from([1, 2, 3]),  # parts of a table
+        st.integers(0, 3),  # how many parts a cut has time for
+        st.booleans(),  # all heaps are rewritten
     ),
     min_size=1,
     max_size=5,
 )
 
 
+@settings(max_examples=40)
 @given(steps)
 def test_any_story_with_any_stops_equals_the_source(
     tmp_path_factory: pytest.TempPathFactory, story: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("story")
     source = ScriptSource([A, B, C])
-    for before, during, chosen, reload, nth, after in [*story, ([], [], {A, B, C}, set(), None, False)]:
-        source.transactions += [_valid(changes) for changes in before]
-        source.during_cut = [_valid(changes) for changes in during]
+    end = ([], [], {A, B, C}, set(), None, False, 2, 1, False)
+    for before, during, chosen, reload, nth, after, pieces, patience, rewritten in [*story, end]:
+        for changes in before:
+            source.transactions.append(_valid(source, changes))
+        source.during_cut = [[c for c in changes if c[3] != KEPT] for changes in during]
+        source.pieces, source.patience = pieces, patience
+        source.rewrites += rewritten
         log = open_log(folder)
         if nth is not None:
             _kill_at(log, nth, after)
@@ -228,8 +316,15 @@ def test_any_story_with_any_stops_equals_the_source(
                            for name, op, key, _ in changes if name == table]  # fmt: skip
 
 
-def _valid(changes: list[Change]) -> list[Change]:
-    return [(t, op, key, None if op == "d" else value) for t, op, key, value in changes]
+def _valid(source: ScriptSource, changes: list[Change]) -> list[Change]:
+    """Only what is there can keep its value."""
+    there = {(t, key) for t in source.names for key in source.rows(t, len(source.transactions))}
+    valid: list[Change] = []
+    for t, op, key, value in changes:
+        keeps = value == KEPT and op == "u" and (t, key) in there
+        valid.append((t, op, key, None if op == "d" else value if keeps or value != KEPT else 5))
+        there = there - {(t, key)} if op == "d" else there | {(t, key)}
+    return valid
 
 
 def _kill_at(log: RawLog, nth: int, after: bool) -> None:

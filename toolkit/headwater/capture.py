@@ -2,19 +2,24 @@
 
 A table is *fresh* when the log does not hold a whole snapshot of it in its newest epoch: it is new, its load
 was cut short, it was asked for again, or its rows changed without being logged. Fresh tables are read through
-a cut, after the changes of all other tables were drained up to that very position: so the log is in order as
-a whole, and no reader has to sort out an overlap.
+cuts, each after the changes of all other tables were drained up to that very position: so the log is in order
+as a whole, and no reader has to sort out an overlap. A big table is read in parts. Once one of them is
+durable, the table's changes are drained like any other's, and another cut, of this run or of a later one,
+goes on with the rest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from headwater.errors import PositionLost, SourceError
 from headwater.failpoints import reach
+from headwater.load import Loading, find_begun
 from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
+from headwater.progress import Progress
 from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
 
@@ -110,7 +115,9 @@ class Capture:
         state = self._log.tables()
         self._reload = {t for t in self._tables if t in state and state[t].reload}
         partial = {t for t in self._tables if t not in state or not state[t].complete}
-        self._load(done, partial | self._reload | set(unkept) | self._altered(state) | set(reload))
+        anew = self._reload | set(unkept) | self._altered(state) | set(reload)
+        # After a gap in the changes no load can go on.
+        self._load(done, partial | anew, anew | partial if since is None else anew)
         return done
 
     def drain(self, until: Position | None = None) -> Captured:
@@ -130,7 +137,7 @@ class Capture:
         for _ in range(RELOADS):
             if not self._reload:
                 return done
-            self._load(done, set(self._reload))
+            self._load(done, set(self._reload), set(self._reload))
             if until is None:
                 self._drain(done, self._complete(), None)
         if self._reload:
@@ -149,14 +156,14 @@ class Capture:
         newer = {
             t: known[t]
             for t, info in self._infos.items()
-            if t in state and state[t].complete and state[t].schema != info.schema.fingerprint()
+            if t in state and state[t].followed and state[t].schema != info.schema.fingerprint()
         }
         return set(self._source.unlogged(newer)) if newer else set()
 
     def _release(self) -> None:
         last, state = self._log.last(), self._log.tables()
         wanted = set(self._tables)
-        gone = tuple(sorted(t for t, s in state.items() if s.complete and t not in wanted))
+        gone = tuple(sorted(t for t, s in state.items() if s.followed and t not in wanted))
         if last and gone:
             self._log.append((), last.position, last.next_row, released=gone)
 
@@ -164,40 +171,65 @@ class Capture:
         state = self._log.tables()
         return [t for t in self._tables if t in state and state[t].complete]
 
-    def _load(self, done: Captured, fresh: set[TableId]) -> None:
-        self._reload -= fresh
-        if not fresh:
-            return
-        there = {info.schema.table for info in self._source.tables()}
-        with self._source.cut() as cut:
-            complete = self._complete()
-            if complete and self._reached is not None:
-                self._drain(done, complete, cut.position)
-            self._reload -= fresh
-            self._read(done, cut, [t for t in self._tables if t in fresh and t in there])
+    def _followed(self, but: Collection[TableId]) -> list[TableId]:
+        """Tables with changes to drain: the complete ones, and those of which some parts were read."""
+        state = self._log.tables()
+        return [
+            t
+            for t in self._tables
+            if t in state and (state[t].complete or (state[t].followed and t not in but))
+        ]
 
-    def _read(self, done: Captured, cut: Cut, tables: Iterable[TableId]) -> None:
-        refs: list[BatchRef] = []
+    def _load(self, done: Captured, fresh: set[TableId], anew: Collection[TableId]) -> None:
+        """Read the fresh tables, those in `anew` from the start, from as many cuts as it takes."""
+        self._reload -= fresh
+        progress = Progress(self._watch)
+        while fresh:
+            there = {info.schema.table: info for info in self._source.tables()}
+            with self._source.cut() as cut:
+                followed = self._followed(but=anew)
+                if followed and self._reached is not None:
+                    self._drain(done, followed, cut.position)
+                self._reload -= fresh
+                wanted = [there[t] for t in self._tables if t in fresh and t in there]
+                read = self._read(done, cut, wanted, anew, progress)
+            # What was begun in this cut goes on in the next one.
+            anew = set(anew) - read
+            whole = set(self._complete())
+            fresh = {t for t in fresh & there.keys() if t in anew or t not in whole}
+
+    def _read(
+        self,
+        done: Captured,
+        cut: Cut,
+        wanted: Sequence[TableInfo],
+        anew: Collection[TableId],
+        progress: Progress,
+    ) -> set[TableId]:
+        """Read what one cut has time for; returns the tables that it read something of."""
         last, state = self._log.last(), self._log.tables()
-        next_row = last.next_row if last else 0
-        for table in tables:
-            epoch = state[table].epoch + 1 if table in state else 1
-            base, rows, total = next_row, 0, self._infos[table].rows or 0
-            self._watch("table.loading", table, {"rows": 0, "total": total})
-            for batch in cut.read(table):
-                ref = self._log.stage(batch, epoch, base)
+        begun = find_begun(self._log, {info.schema.table for info in wanted} - set(anew))
+        epochs = {t: s.epoch for t, s in state.items()}
+        loading = Loading(self._log, cut, wanted, epochs, begun, last.next_row if last else 0)
+        progress.expect(wanted)
+        read: set[TableId] = set()
+        refs: list[BatchRef] = []
+        next_row = 0
+        with closing(loading.steps()) as steps:
+            for step in steps:
+                ref, next_row = step.ref, step.next_row
                 refs.append(ref)
-                rows += ref.rows
-                next_row = _after(ref, next_row)
-                self._watch("table.loading", table, {"rows": rows, "total": total})
-                if sum(r.bytes for r in refs) >= ENTRY_BYTES or len(refs) >= ENTRY_FILES:
+                read.add(ref.table)
+                done.rows[ref.table] += ref.rows
+                progress.add(ref)
+                if ref.phase == "snapshot_end":
+                    done.loaded.append(ref.table)
+                if ref.part or sum(r.bytes for r in refs) >= ENTRY_BYTES or len(refs) >= ENTRY_FILES:
                     self._commit(done, refs, cut.position, next_row)
                     refs = []
-            done.rows[table] += rows
-            done.loaded.append(table)
-            self._watch("table.loaded", table, {"rows": rows})
         if refs:
             self._commit(done, refs, cut.position, next_row)
+        return read
 
     def _drain(self, done: Captured, tables: Sequence[TableId], until: Position | None) -> None:
         last, state = self._log.last(), self._log.tables()

@@ -157,8 +157,9 @@ class Position:
 class ChangeBatch:
     """Changes to one table under one schema, in source order. Crosses source -> raw.
 
-    rows      `schema.arrow()` columns + META. `_hw_seq` counts from the start of the source call
-              (change n of the call owns n*STRIDE..); capture shifts it to its place in the log.
+    rows      `schema.arrow()` columns + META. `_hw_seq` counts from the start of the source call, for rows
+              of a cut from the start of the batch (change n owns n*STRIDE..); capture shifts it to its
+              place in the log.
     reload    rows already in the table changed without being logged (a column default, a rename, a
               new type): the table must be read again.
     """
@@ -185,6 +186,7 @@ class BatchRef:
     last_seq: int
     reload: bool = False
     memory: int = 0  # bytes of the rows in Arrow: what a reader must have room for
+    part: str = ""  # the part of the table that is whole with this batch, as the source names it
 
 
 @dataclass(frozen=True, slots=True)

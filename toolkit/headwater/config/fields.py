@@ -87,6 +87,13 @@ _POSTGRES = (
     Field("slot", "the replication slot to read", "headwater_shop", 
           default="headwater_<pipeline>_<hash of the store>",
           pattern=r"[a-z0-9_]{1,63}", wants="a slot name: small letters, digits and underscores"),
+    Field("connections", "how many connections a full load reads with, beside the two of every run", "4",
+          kind="number", default="2", highest=16),
+    Field("cut_minutes", "how long a full load reads from one snapshot, which keeps VACUUM from removing old "
+          "rows and the server from removing log; then it takes a new one for what is missing", "30",
+          kind="number", default="30", highest=1440),
+    Field("max_bytes_per_second", "what a full load takes from the server at most, over all connections; "
+          "without it there is no bound", "50000000", kind="number", highest=1_000_000_000_000),
 )  # fmt: skip
 
 _STORE = Field(

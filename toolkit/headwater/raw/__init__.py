@@ -60,17 +60,20 @@ class RawLog:
         self._schemas: dict[tuple[TableId, str], TableSchema] = {}
         self._work: Path | None = None
 
-    def stage(self, batch: ChangeBatch, epoch: int, base: int) -> BatchRef:
-        """Store a batch, its `_hw_seq` moved by `base`; invisible until an entry names it.
+    def stage(self, batch: ChangeBatch, epoch: int, base: int, part: str = "") -> BatchRef:
+        """Store a batch, its `_hw_seq` moved by `base`; invisible until an entry names it. Threads may share.
 
         `base` is a multiple of STRIDE and at least the last entry's `next_row`. Rows that are not the
-        schema's columns and META, or whose `_hw_seq` does not grow, are a ValueError.
+        schema's columns and META, or whose `_hw_seq` does not grow, are a ValueError. `part` is the part of
+        the table that this batch completes.
         """
         self._refuse_if_over()
         table, fingerprint = batch.schema.table, batch.schema.fingerprint()
         if batch.rows.num_rows == 0:
             self._store_schema(batch.schema, fingerprint)
-            return BatchRef(table, epoch, batch.phase, fingerprint, "", 0, 0, "", 0, 0, batch.reload)
+            return BatchRef(
+                table, epoch, batch.phase, fingerprint, "", 0, 0, "", 0, 0, batch.reload, part=part
+            )
         rows = place_rows(batch.schema, batch.rows, base)
         self._store_schema(batch.schema, fingerprint)
         file = self._workplace() / uuid.uuid4().hex
@@ -84,7 +87,7 @@ class RawLog:
             file.unlink(missing_ok=True)
         return BatchRef(
             table, epoch, batch.phase, fingerprint, path, rows.num_rows, written.bytes, written.sha256,
-            written.first_seq, written.last_seq, batch.reload, rows.nbytes,
+            written.first_seq, written.last_seq, batch.reload, rows.nbytes, part,
         )  # fmt: skip
 
     def append(

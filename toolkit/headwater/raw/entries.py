@@ -42,6 +42,12 @@ class TableState:
     reload: bool  # rows changed without being logged: read the table again
     schema: str  # fingerprint of its newest schema
     snapshot_entry: int  # the entry that holds the first batch of this epoch
+    parts: tuple[str, ...] = ()  # of an epoch that is not complete: what was read of the table, in order
+
+    @property
+    def followed(self) -> bool:
+        """Whether the log holds the table's changes up to its last entry: the load is whole, or can go on."""
+        return self.complete or bool(self.parts)
 
 
 def entry_path(seq: int) -> str:
@@ -111,6 +117,7 @@ def write_checkpoint(seq: int, tables: Mapping[TableId, TableState]) -> bytes:
                     "reload": state.reload,
                     "schema": state.schema,
                     "snapshot_entry": state.snapshot_entry,
+                    **({"parts": list(state.parts)} if state.parts else {}),
                 }
                 for table, state in sorted(tables.items())
             ],
@@ -132,6 +139,7 @@ def read_checkpoint(data: bytes, seq: int) -> dict[TableId, TableState]:
                 reload=_bool(item, "reload"),
                 schema=_hex(item, "schema"),
                 snapshot_entry=_int(item, "snapshot_entry"),
+                parts=_texts(item, "parts") if "parts" in item else (),
             )
             for item in _items(doc, "tables")
         }
@@ -146,7 +154,7 @@ def fold_tables(tables: dict[TableId, TableState], entries: Iterable[Entry]) -> 
             tables[ref.table] = _advance(tables.get(ref.table), ref, entry.seq)
         for table in entry.released:
             if table in tables:
-                tables[table] = replace(tables[table], complete=False)
+                tables[table] = replace(tables[table], complete=False, parts=())
 
 
 def _advance(state: TableState | None, ref: BatchRef, seq: int) -> TableState:
@@ -155,9 +163,15 @@ def _advance(state: TableState | None, ref: BatchRef, seq: int) -> TableState:
     elif ref.epoch < state.epoch:
         return state
     if ref.phase == "snapshot_end":
-        return replace(state, complete=True, reload=False, schema=ref.schema)
+        return replace(state, complete=True, reload=False, schema=ref.schema, parts=())
     reload = state.reload or (ref.phase == "changes" and ref.reload)
-    return replace(state, reload=reload, schema=ref.schema)
+    parts = state.parts
+    if ref.schema != state.schema and not state.complete:
+        # What was read so far has other columns than what would be read now.
+        parts = ()
+    elif ref.part:
+        parts = (*parts, ref.part)
+    return replace(state, reload=reload, schema=ref.schema, parts=parts)
 
 
 _RESTORE = "restore the folder raw/log from a backup; its entries cannot be made again"
@@ -205,6 +219,7 @@ def _batch(ref: BatchRef) -> Json:
         "last_seq": ref.last_seq,
         "reload": ref.reload,
         "memory": ref.memory,
+        **({"part": ref.part} if ref.part else {}),
     }
 
 
@@ -225,6 +240,7 @@ def _ref(item: Json) -> BatchRef:
         last_seq=_int(item, "last_seq"),
         reload=_bool(item, "reload"),
         memory=_int(item, "memory"),
+        part=_str(item, "part") if "part" in item else "",
     )
 
 
@@ -244,6 +260,13 @@ def _str(doc: Json, name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is no string")
     return value
+
+
+def _texts(doc: Json, name: str) -> tuple[str, ...]:
+    value = doc[name]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{name} is no list of strings")
+    return tuple(value)
 
 
 def _hex(doc: Json, name: str) -> str:

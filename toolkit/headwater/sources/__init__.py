@@ -9,21 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
+
+import pyarrow as pa
 
 from headwater.model import ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What earlier cuts read of a table, for a later one to go on with.
+
+    schema  of every row so far
+    parts   what is durable, by the names that `Cut.parts` gave
+    keys    the key columns of rows that changed since, and of which the log left values out
+    """
+
+    schema: TableSchema
+    parts: Sequence[str]
+    keys: pa.Table
+
+
 class Cut(Protocol):
-    """The source frozen at one position: every read through it sees exactly the commits before `position`."""
+    """The source frozen at one position: every read through it sees exactly the commits before `position`.
+
+    `parts`, `read` and `find` may be called by `readers` threads at once. A read left before its end ends the
+    cut: no other one may follow.
+    """
 
     @property
     def position(self) -> Position:
         """The position; changes from here on are exactly the ones the reads do not contain."""
         ...
 
-    def read(self, table: TableId) -> Iterator[ChangeBatch]:
-        """Every row as `r`, in bounded memory; the last batch, which may be empty, is ``snapshot_end``."""
+    @property
+    def readers(self) -> int:
+        """How many reads may run at the same time."""
+        ...
+
+    @property
+    def expired(self) -> bool:
+        """Whether it has been held for as long as it should: end it soon, and take another for the rest."""
+        ...
+
+    def parts(self, table: TableId, begun: Begun | None = None) -> Sequence[str] | None:
+        """Parts that together hold every row once, [""] where it is not worth a division.
+
+        With `begun`: those that are missing beside what was read, so that the rows read then, the changes of
+        the log since and the rows of these parts, in this order, are the table. None: they would not be,
+        begin again. A name is valid in later cuts too, and does not begin with "keys ".
+        """
+        ...
+
+    def read(self, table: TableId, part: str = "") -> Iterator[ChangeBatch]:
+        """Every row of the part as `r`, in bounded memory; the last batch, maybe empty, is ``snapshot_end``.
+
+        `_hw_seq` starts at 0 in each batch. The default is the whole table.
+        """
+        ...
+
+    def find(self, table: TableId, keys: pa.Table) -> Iterator[ChangeBatch]:
+        """The rows with these keys (of a `Begun` that `parts` took), as `read` gives them."""
+        ...
+
+    def stop(self) -> None:
+        """Make the reads of all other threads end soon, with an error."""
         ...
 
     def digest(self, schema: TableSchema, where: str = "") -> Digest:

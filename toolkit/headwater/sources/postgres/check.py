@@ -18,6 +18,7 @@ from headwater.sources.postgres.rights import Rights, load_rights
 
 _RESTART = "   -- then restart the server"
 _RELOAD = " SELECT pg_reload_conf();"
+_SPARE = 5  # connections that we leave to others, and say so
 _SETTINGS = (
     "wal_level", "max_replication_slots", "max_wal_senders", "wal_sender_timeout", "max_slot_wal_keep_size",
     "idle_replication_slot_timeout", "synchronous_standby_names", "server_encoding",
@@ -25,9 +26,13 @@ _SETTINGS = (
 
 
 def inspect(
-    session: psycopg.Connection, slot_name: str, publication: str, tables: Sequence[TableId]
+    session: psycopg.Connection,
+    slot_name: str,
+    publication: str,
+    tables: Sequence[TableId],
+    connections: int,
 ) -> list[Finding]:
-    """Every finding; no `fail` among them means that a run can start."""
+    """Every finding; no `fail` among them means that a run can start. `connections` read a full load."""
     rows = session.execute("select name, setting from pg_settings where name = any(%s)", [list(_SETTINGS)])
     settings: dict[str, str] = dict(rows.fetchall())
     relations = catalog.find_relations(session, tables)
@@ -36,6 +41,7 @@ def inspect(
         *_check_server(session, settings),
         *_check_settings(settings),
         *_check_room(session, settings, slot_name),
+        *_check_connections(session, connections),
         *_check_role(session),
         *_check_slot(session, slot_name, settings),
         *_check_publication(session, publication, relations, rights),
@@ -114,6 +120,30 @@ def _check_room(session: psycopg.Connection, settings: Mapping[str, str], name: 
             what,
             f"{most}, of which others use {used}; we need 2, one of them while tables are read whole",
             f"ALTER SYSTEM SET {what} = {used + 2};{_RESTART}",
+        )
+
+
+def _check_connections(session: psycopg.Connection, readers: int) -> Iterator[Finding]:
+    """Connections that are free: a full load must not take the last one from the applications."""
+    row = session.execute(
+        "select current_setting('max_connections')::int"
+        " - current_setting('superuser_reserved_connections')::int"
+        " - (select count(*) from pg_stat_activity where backend_type = 'client backend'"
+        "    and pid <> pg_backend_pid())"
+    ).fetchone()
+    free = row[0] if row else 0
+    # Beside the readers: one that looks things up. What reads the log counts as a sender.
+    needed = readers + 1
+    found = f"{free} are free; a full load takes {needed}, {readers} of them to read tables side by side"
+    if free >= needed + _SPARE:
+        yield Finding("ok", "max_connections", found)
+    else:
+        yield Finding(
+            "warn" if free >= needed else "fail",
+            "max_connections",
+            found,
+            f"connections: {max(1, free - 1 - _SPARE)}   in the source section of headwater.yml,"
+            " or raise max_connections",
         )
 
 

@@ -4,121 +4,116 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 import pyarrow as pa
-from psycopg import pq
 
 from headwater.errors import SourceError
 from headwater.model import ChangeBatch, Digest, Position, TableId, TableSchema
-from headwater.sources.postgres import catalog
-from headwater.sources.postgres.command import (
-    Identity,
-    explain_result,
-    field,
-    identify,
-    run_command,
-    wait_readable,
-)
+from headwater.sources import Begun
+from headwater.sources.postgres import keyed, parts
+from headwater.sources.postgres.catalog import Relation
+from headwater.sources.postgres.command import Identity, field, identify, run_command
 from headwater.sources.postgres.connect import Server
+from headwater.sources.postgres.copies import ahead, receive
 from headwater.sources.postgres.decode import decode_copy
 from headwater.sources.postgres.digest import digest_query
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
-from headwater.sources.postgres.quoting import quote_name, quote_table, quote_text
+from headwater.sources.postgres.quoting import quote_name, quote_table
+from headwater.sources.postgres.readers import Readers, start_reading
 from headwater.sources.postgres.slot import explain_wait
+from headwater.sources.postgres.throttle import Throttle
 from headwater.sources.postgres.window import arrange
 
-#: Bytes of COPY text decoded at once; twice as much lies in memory at most.
-CHUNK = 32 << 20
-_SILENCE = 600.0
+
+@dataclass(frozen=True, slots=True)
+class Gentle:
+    """What reading whole tables may cost the server."""
+
+    connections: int = 2  # that read at the same time
+    seconds: float = 1800.0  # after which a snapshot should end: it keeps VACUUM from removing old rows
+    bytes_per_second: int = 0  # over all connections; 0: no bound
 
 
 class PostgresCut:
     """The database frozen at one LSN."""
 
-    def __init__(
-        self,
-        server: Server,
-        reader: psycopg.Connection,
-        session: Callable[[], psycopg.Connection],
-        place: Place,
-        at: datetime,
-    ) -> None:
-        self._server, self._reader, self._session = server, reader, session
-        self._place, self._at = place, at
-        self._locked: set[TableId] = set()
+    def __init__(self, server: Server, readers: Readers, place: Place, at: datetime, gentle: Gentle) -> None:
+        self._server, self._readers = server, readers
+        self._place, self._at, self._gentle = place, at, gentle
+        self._throttle = Throttle(gentle.bytes_per_second)
+        self._end = time.monotonic() + gentle.seconds
 
     @property
     def position(self) -> Position:
         """Where the cut is; commits that start before it are in the reads, all others are not."""
         return self._place.position()
 
-    def read(self, table: TableId) -> Iterator[ChangeBatch]:
-        """Every row as `r`, the last batch ``snapshot_end``; raises where row security would hide rows."""
-        relation = self._hold(table)
-        schema, natives = relation.schema, [c.native for c in relation.kept]
-        first = 0
-        held: list[bytes] = []
-        size = 0
-        for row in self._copy(table, select_all(relation)):
-            held.append(row)
-            size += len(row)
-            if size >= CHUNK:
-                rows = decode_copy(b"".join(held), natives, schema, first)
-                held, size, first = [], 0, first + rows.num_rows
-                yield ChangeBatch(schema, self._complete(rows, schema), "snapshot")
-        rows = decode_copy(b"".join(held), natives, schema, first)
-        yield ChangeBatch(schema, self._complete(rows, schema), "snapshot_end")
+    @property
+    def readers(self) -> int:
+        """How many connections may read at once."""
+        return self._gentle.connections
+
+    @property
+    def expired(self) -> bool:
+        """Whether the snapshot has been held for as long as it should."""
+        return time.monotonic() >= self._end
+
+    def parts(self, table: TableId, begun: Begun | None = None) -> Sequence[str] | None:
+        """Ranges of heap blocks; None where schema, files or keys do not let the reading go on."""
+        with self._readers.borrow(table) as (reader, relation):
+            if begun and (begun.schema != relation.schema or not keyed.findable(relation, begun.keys)):
+                return None
+            with self._server.guard(f"look at the size of {table}"):
+                rows = reader.execute(_FILES, [quote_table(table)] * 2).fetchall()
+        if not rows or not all(row[4] for row in rows):
+            return None if begun else [""]
+        files = [parts.File(*row[:4]) for row in rows]
+        return parts.name_parts(files, begun.parts if begun else ())
+
+    def read(self, table: TableId, part: str = "") -> Iterator[ChangeBatch]:
+        """Rows as `r`, the last batch ``snapshot_end``; raises where row security would hide rows."""
+        with self._readers.borrow(table) as (reader, relation):
+            query = select_all(relation)
+            if part:
+                query += f" where {parts.condition(part)}"
+            yield from self._batches(reader, relation, [query])
+
+    def find(self, table: TableId, keys: pa.Table) -> Iterator[ChangeBatch]:
+        """The rows with these keys, as `read` gives them."""
+        with self._readers.borrow(table) as (reader, relation):
+            yield from self._batches(reader, relation, keyed.queries(relation, from_clause(relation), keys))
+
+    def stop(self) -> None:
+        """Make every read end soon, with an error."""
+        self._readers.stop()
 
     def digest(self, schema: TableSchema, where: str = "") -> Digest:
         """The digest of the table's rows, computed by the server; `where` is SQL of the source."""
-        relation = self._hold(schema.table)
-        with self._server.guard(f"compute the digest of {schema.table}"):
-            row = self._reader.execute(digest_query(schema, from_clause(relation), where).encode()).fetchone()
+        with (
+            self._readers.borrow(schema.table) as (reader, relation),
+            self._server.guard(f"compute the digest of {schema.table}"),
+        ):
+            row = reader.execute(digest_query(schema, from_clause(relation), where).encode()).fetchone()
         rows, *words = row or (0, 0, 0, 0, 0)
         return Digest(int(rows), (int(words[0]), int(words[1]), int(words[2]), int(words[3])))
 
-    def _hold(self, table: TableId) -> catalog.Relation:
-        """Keep others from changing the table, and make sure that it is still the one of the snapshot."""
-        if table not in self._locked:
-            with self._server.guard(f"lock {table} for reading"):
-                self._reader.execute(f"lock table {quote_table(table)} in access share mode".encode())
-                rows = self._reader.execute(_MOVED, [quote_table(table)] * 2).fetchone()
-            if rows is None or rows[0]:
-                raise SourceError(
-                    f"{table} was truncated or rewritten while the snapshot was being read",
-                    hint="headwater run",
-                )
-            self._locked.add(table)
-        with self._server.guard(f"look up {table}"):
-            relation = catalog.find_relations(self._session(), [table]).get(table)
-        if relation is None:
-            raise SourceError(f"{table} does not exist any more", hint="headwater tables")
-        return relation
+    def _batches(
+        self, reader: psycopg.Connection, relation: Relation, queries: Iterable[str]
+    ) -> Iterator[ChangeBatch]:
+        schema, natives = relation.schema, [c.native for c in relation.kept]
+        pieces = receive(self._server, reader, relation.table, queries, self._pace)
+        with closing(ahead(pieces, reader)) as chunks:
+            for chunk, more in chunks:
+                rows = self._complete(decode_copy(chunk, natives, schema, 0), schema)
+                yield ChangeBatch(schema, rows, "snapshot" if more else "snapshot_end")
 
-    def _copy(self, table: TableId, query: str) -> Iterator[bytes]:
-        raw = self._reader.pgconn
-        doing = f"read {table}"
-        run_command(self._server, self._reader, f"copy ({query}) to stdout", doing, seconds=_SILENCE)
-        with self._server.guard(doing):
-            heard = time.monotonic()
-            while (data := raw.get_copy_data(1))[0] >= 0:
-                if data[0] > 0:
-                    heard = time.monotonic()
-                    yield bytes(data[1])
-                    continue
-                if time.monotonic() - heard > _SILENCE:
-                    raise SourceError(f"cannot {doing}: no word from the server for {_SILENCE:.0f} s")
-                wait_readable(raw, 1.0)
-                raw.consume_input()
-            result = raw.get_result()
-            while raw.get_result() is not None:
-                pass
-        if result is None or result.status == pq.ExecStatus.FATAL_ERROR:
-            raise explain_result(self._server, result, doing) if result else SourceError(f"cannot {doing}")
+    def _pace(self, size: int) -> None:
+        self._throttle.wait(size, self._readers.stopped)
 
     def _complete(self, rows: pa.Table, schema: TableSchema) -> pa.Table:
         count = rows.num_rows
@@ -130,12 +125,12 @@ class PostgresCut:
         return arrange(rows, schema, meta)
 
 
-def select_all(relation: catalog.Relation) -> str:
+def select_all(relation: Relation) -> str:
     """The query that reads the columns the log carries too."""
     return f"select {', '.join(quote_name(c.name) for c in relation.kept)} from {from_clause(relation)}"
 
 
-def from_clause(relation: catalog.Relation) -> str:
+def from_clause(relation: Relation) -> str:
     """A partitioned table is its whole tree; an ordinary one is itself, without children by inheritance."""
     return ("" if relation.kind == "p" else "only ") + quote_table(relation.table)
 
@@ -145,9 +140,10 @@ def open_cut(
     server: Server,
     session: Callable[[], psycopg.Connection],
     place: Callable[[Identity, int], Place],
-    seconds: float,
+    wait: float,
+    gentle: Gentle,
 ) -> Iterator[PostgresCut]:
-    """Freeze the database. Waits for open transactions, at most `seconds`, then says which they are."""
+    """Freeze the database. Waits for open transactions, at most `wait` seconds, then says which they are."""
     with closing(server.reader()) as reader:
         with closing(server.sender()) as sender:
             here = identify(server, sender)
@@ -158,26 +154,27 @@ def open_cut(
                 sender,
                 f"CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput {export}",
                 "freeze the database (create a temporary slot)",
-                seconds=seconds,
-                late=lambda: explain_wait(session(), sender.info.backend_pid, seconds),
+                seconds=wait,
+                late=lambda: explain_wait(session(), sender.info.backend_pid, wait),
             )
             point, snapshot = field(made, 1), field(made, 2)
             if not re.fullmatch(r"[0-9A-Fa-f-]+", snapshot):
                 raise SourceError("the server exported no snapshot")
             with server.guard("import the snapshot"):
-                reader.execute("begin isolation level repeatable read read only")
-                reader.execute(f"set transaction snapshot {quote_text(snapshot)}".encode())
-                row = reader.execute("select clock_timestamp()").fetchone()
+                start_reading(reader, snapshot)
+                row = reader.execute("select clock_timestamp(), pg_export_snapshot()").fetchone()
         # The slot is gone from here on; the imported snapshot lives as long as its transaction.
         if row is None:
             raise SourceError("the server told no time")
-        yield PostgresCut(server, reader, session, place(here, parse_lsn(point)), row[0])
+        with closing(Readers(server, reader, row[1], gentle.connections, session)) as readers:
+            yield PostgresCut(server, readers, place(here, parse_lsn(point)), row[0], gentle)
 
 
-# The file each table had in the snapshot against the one of now: after TRUNCATE and most rewrites an older
-# snapshot finds the new file empty.
-_MOVED = """
-select bool_or(c.relfilenode <> pg_relation_filenode(c.oid))
-from pg_class c where c.relkind = 'r' and (c.oid = to_regclass(%s)
+# The heaps that hold the rows, and whether they are heaps at all.
+_FILES = """
+select c.oid, c.relfilenode, pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+       pg_table_size(c.oid), coalesce(a.amname = 'heap', false)
+from pg_class c left join pg_am a on a.oid = c.relam
+where c.relkind <> 'p' and (c.oid = to_regclass(%s)
     or c.oid in (select t.relid from pg_partition_tree(to_regclass(%s)) t))
 """

@@ -16,7 +16,7 @@ from headwater.sources import Cut
 from headwater.sources.postgres import catalog, check, grants, publish, slot
 from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
-from headwater.sources.postgres.cut import open_cut
+from headwater.sources.postgres.cut import Gentle, open_cut
 from headwater.sources.postgres.follow import Follower, Limits, Reached
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
 from headwater.sources.postgres.stream import Stream
@@ -32,6 +32,9 @@ class PostgresSource:
     window_bytes      changes decoded at once, in bytes of log; a multiple of it is the memory taken
     window_rows       the same in changes
     failover          (PostgreSQL 17) let the slot follow to standbys
+    connections       how many connections a full load reads with
+    cut_minutes       how long one snapshot is read from; then a new one is taken for what is missing
+    max_bytes_per_second  what a full load takes from the server, over all connections; 0: no bound
     """
 
     def __init__(  # noqa: PLR0913  each is one word of the source section of headwater.yml
@@ -55,6 +58,9 @@ class PostgresSource:
         window_bytes: int = 16 << 20,
         window_rows: int = 100_000,
         failover: bool = False,
+        connections: int = 2,
+        cut_minutes: float = 30,
+        max_bytes_per_second: int = 0,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
             raise ConfigError(
@@ -74,6 +80,7 @@ class PostgresSource:
         self._cut_seconds, self._takeover_seconds = cut_seconds, takeover_seconds
         self._limits = Limits(bytes=window_bytes, rows=window_rows)
         self._failover = failover
+        self._gentle = Gentle(connections, cut_minutes * 60, max_bytes_per_second)
         self._look: psycopg.Connection | None = None
         self._stream: Stream | None = None
         self._last_pid = 0
@@ -83,7 +90,9 @@ class PostgresSource:
     def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
         """The preflight of server, role, publication, slot and the given tables; changes nothing."""
         with self._server.guard("check the server"):
-            return check.inspect(self._session(), self._slot, self._publication, tables)
+            return check.inspect(
+                self._session(), self._slot, self._publication, tables, self._gentle.connections
+            )
 
     def tables(self) -> Sequence[TableInfo]:
         """Every table that could be captured, partitions under their root."""
@@ -135,7 +144,7 @@ class PostgresSource:
 
     def cut(self) -> AbstractContextManager[Cut]:
         """The database frozen at an LSN, for reading whole tables."""
-        return open_cut(self._server, self._session, self._place, self._cut_seconds)
+        return open_cut(self._server, self._session, self._place, self._cut_seconds, self._gentle)
 
     def changes(
         self,
