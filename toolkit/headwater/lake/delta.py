@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 FILE_BYTES = 96_000_000
 FILE_GROUPS = 8
 GROUP_ROWS = 122_880
+#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and what
+#: DuckDB does not count.
+DUCKDB_SHARE = 0.6
 #: So many lake tables are kept open between refreshes.
 KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
@@ -69,6 +72,7 @@ class Lake:
         self._storage = storage
         self._memory_limit = memory_limit
         self._work: Path | None = None
+        self._engines: dict[str, tuple[str, DuckDBPyConnection]] = {}
         # What was opened stays open: the next look reads only the commits that came since.
         self._opened: dict[tuple[TableId, Kind], DeltaTable] = {}
         self._helds: dict[tuple[TableId, Kind], Held] = {}
@@ -78,26 +82,40 @@ class Lake:
         """A DuckDB connection of bounded memory that spills into scratch and never goes to the network."""
         import duckdb
 
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit or self._memory_limit,
-            "temp_directory": str(self._workplace()),
-            "threads": "2",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
+        limit = memory_limit or self._memory_limit
         try:
-            with duckdb.connect(config=settings) as con:
-                con.execute("SET TimeZone = 'UTC'")
+            with self._engine(limit).cursor() as con:
                 yield con
         except duckdb.OutOfMemoryException as failed:
+            self._engines.pop(limit, None)
             raise StorageError(
-                f"DuckDB needs more than memory_limit {settings['memory_limit']}: {first_line(failed)}",
+                f"DuckDB needs more than it may of memory_limit {limit}: {first_line(failed)}",
                 hint="raise memory_limit in headwater.yml",
             ) from None
         except duckdb.IOException as failed:
             raise StorageError(
                 f"DuckDB cannot read or write a file: {first_line(failed)}", hint="df -h"
             ) from None
+
+    def _engine(self, limit: str) -> DuckDBPyConnection:
+        """The DuckDB instance for a memory limit, kept: a new one costs more than a small fold."""
+        import duckdb
+
+        work = str(self._workplace())
+        known = self._engines.get(limit)
+        if known is not None and known[0] == work:
+            return known[1]
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{int(memory_bytes(limit) * DUCKDB_SHARE)}B",
+            "temp_directory": work,
+            "threads": "2",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        con = duckdb.connect(config=settings)
+        con.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._engines[limit] = (work, con)
+        return con
 
     def open(self, table: TableId, kind: Kind) -> Held | None:
         """The newest version; None when nothing was ever committed."""
@@ -252,10 +270,11 @@ class Lake:
                     raise raced(table, kind)
                 self._settle(table, kind, range(held.version + 1, delta.version() + 1))
                 self._keep(table, kind, delta)
+                self._helds[table, kind] = read_held(delta, table, kind)
+                return self._helds[table, kind]
         except DeltaError as failed:
             raise explain(failed, table, kind) from None
-        if held is None:
-            self._settle(table, kind, range(1))
+        self._settle(table, kind, range(1))
         done = self.open(table, kind)
         assert done is not None
         return done

@@ -106,7 +106,7 @@ def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, lis
     for entry in log.entries(after):
         for ref in entry.batches:
             if ref.table in wanted:
-                found[ref.table].append(Batch(entry.seq, entry.next_row, ref))
+                found[ref.table].append(Batch(entry.seq, entry.next_row, ref, f"{entry.writer} {entry.position.token}"))
     return dict(found)
 
 

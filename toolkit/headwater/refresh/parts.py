@@ -24,19 +24,14 @@ if TYPE_CHECKING:
 
 META = ", ".join(CARRIED)
 
-_TEMPORARY = """
-SELECT 'VIEW', view_name FROM duckdb_views() WHERE temporary AND NOT internal
-UNION ALL SELECT 'TABLE', table_name FROM duckdb_tables() WHERE temporary AND NOT internal
-"""
-
-
 class Bench:
-    """One table on a connection. Everything that is made on it is temporary."""
+    """One table on a connection of its own: what is made there is temporary, and gone with `clean`."""
 
     def __init__(
         self, con: DuckDBPyConnection, lake: TableFormat, table: TableId, shape: Shape, row_bytes: int
     ) -> None:
-        self.con, self.lake, self.table, self.shape, self.row_bytes = con, lake, table, shape, row_bytes
+        self.con, self.lake, self.table = con.cursor(), lake, table
+        self.shape, self.row_bytes = shape, row_bytes
         self.schema = shape.schema
 
     def run(self, *statements: str) -> None:
@@ -54,12 +49,11 @@ class Bench:
 
     @contextmanager
     def clean(self) -> Iterator[None]:
-        """Leave nothing in the connection."""
+        """Leave nothing behind."""
         try:
             yield
         finally:
-            for kind, name in self.rows(_TEMPORARY):
-                self.run(f"DROP {kind} {quote(name)}")
+            self.con.close()
 
     @property
     def parts(self) -> str:

@@ -92,17 +92,47 @@ class Step:
     def _fold(self) -> Counts:
         if not self.segment.snapshot:
             return self._fold_changes()
-        self._run(f"CREATE TEMP VIEW _hw_raw AS {self._raw(entries=True)}")
+        several = self.segment.several and bool(self.schema.key)
+        self._run(f"CREATE TEMP VIEW {'_hw_all' if several else '_hw_raw'} AS {self._raw(entries=True)}")
+        if several:
+            self._settle_sittings()
         self._view_base()
         self._run(sql("cut"))
         if self._mirror is None or not self._same_key:
             self._run(self._shape.reload(self._gone()))
-            self._in_order = self._mirror is None
+            self._in_order = self._mirror is None and not several
         elif self.schema.key:
             self._run(self._shape.snapshot(self._gone()))
         else:
             self._run(*self._shape.keyless_snapshot(self._gone()))
         return self._count()
+
+    def _settle_sittings(self) -> None:
+        """The net rows of an epoch that was read in several sittings: a row read takes the place of its key's."""
+        bench, shape = self._bench, self._shape
+        same_key = shape.same_key("r", "k")
+        self._run(
+            sql("several", parts=bench.parts),
+            f"CREATE TEMP TABLE _hw_raw AS SELECT * FROM _hw_all WHERE _hw_op = 't' UNION ALL "
+            f"SELECT r.* FROM _hw_all AS r SEMI JOIN _hw_many AS k ON {same_key} WHERE _hw_op <> 't'",
+            f"CREATE TEMP VIEW _hw_base AS SELECT *, {shape.named_parts} FROM ({shape.nothing()})",
+        )
+        truncates, lacking, moved, odd = self._rows(_FACTS)[0]
+        unset = [r[0] for r in self._rows(_UNSET)] if lacking else []
+        self._run(shape.changes(unset=unset, truncates=bool(truncates), moved=bool(moved), odd=bool(odd)))
+        # What was not there yet is read later, or came by another way: only what is left over must be whole.
+        left = "SELECT * FROM _hw_versions WHERE _hw_live"
+        self._refuse(
+            f"SELECT _hw_op, _hw_seq, TRUE, {bench.parts} FROM ({left}) WHERE _hw_lost ORDER BY _hw_seq LIMIT 1"
+        )
+        self._run(
+            f"CREATE TEMP TABLE _hw_net AS {left}",
+            "DROP TABLE _hw_versions", "DROP TABLE _hw_raw", "DROP VIEW _hw_base",
+            sql(
+                "net", columns=", ".join(shape.names), parts=bench.parts, same_key=same_key,
+                entry=str(self.segment.last),
+            ),
+        )  # fmt: skip
 
     def _fold_changes(self) -> Counts:
         if self._key_before is not None and not self._same_key:
