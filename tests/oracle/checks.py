@@ -30,7 +30,7 @@ def check(told: Told, facts: Facts) -> None:
 
 
 def check_versions(told: Told, changes: Sequence[Row], names: Sequence[str]) -> None:
-    """I1: for each key, every version in order, deletes with what they deleted."""
+    """I1: for each key, every version in order, deletes with what the log carried of them."""
     truth, found = defaultdict(list), defaultdict(list)
     for seq, op, key, row, at in told.versions:
         truth[key].append((seq, op, {name: row.get(name) for name in names}, at))

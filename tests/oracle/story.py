@@ -131,7 +131,7 @@ def _move(told: Told, move: Move) -> list[Row]:
         n = _next(told)
         for k in sorted(told.live):
             _count(told, "truncate", k)
-            told.versions.append((n + 2, "d", k, told.live[k], told.clock))
+            told.versions.append((n + 2, "d", k, {"id": k}, told.clock))
         told.live = {}
         return [_raw(told, "t", n + 2, {})]
     if key not in told.live:
@@ -186,7 +186,7 @@ def _note(told: Told, op: str, seq: int, row: Row, unset: list[str] | None = Non
 
 def _bury(told: Told, seq: int, key: int) -> Row:
     row = told.live.pop(key)
-    told.versions.append((seq, "d", key, row, told.clock))
+    told.versions.append((seq, "d", key, row if told.full_identity else {"id": key}, told.clock))
     if told.full_identity:
         return _raw(told, "d", seq, row)
     return _raw(told, "d", seq, row, [c.name for c in told.schema.columns if c.name != "id"])

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from headwater.naming import table_path
-from headwater.refresh import step
+from headwater.refresh import compaction, policy, step
 from oracle.checks import check, describe, read_lake
 from oracle.conftest import Worlds
 from oracle.stories import random_cuts, random_stop, random_story
@@ -49,36 +49,79 @@ def power_cut(point: str, nth: int) -> Iterator[None]:
         if name == point and passed == nth:
             raise PowerCut
 
-    before, step.reach = step.reach, reach
+    before = step.reach
+    step.reach = compaction.reach = reach
     try:
         yield
     finally:
-        step.reach = before
+        step.reach = compaction.reach = before
 
 
-def play(world: World, told: Told, cuts: Sequence[bool], stop: tuple[str, int] | None = None) -> None:
-    """Write the log, folding after the entries that `cuts` names, and at the end."""
+def play(
+    world: World,
+    told: Told,
+    cuts: Sequence[bool],
+    stop: tuple[str, int] | None = None,
+    compactions: Sequence[bool] = (),
+) -> None:
+    """Write the log, folding after the entries that `cuts` names, and at the end; compact after some folds."""
     pending = []
-    for entry, cut in zip(told.entries, [*cuts, *[False] * len(told.entries)], strict=False):
+    count = len(told.entries)
+    steps = zip(
+        told.entries, [*cuts, *[False] * count], [*compactions, *[False] * count], strict=False
+    )
+    for entry, cut, compaction in steps:
         pending.append(entry)
         if cut:
             world.write(pending)
-            _refresh(world, stop)
+            _attempt(world.refresh, stop)
+            if compaction:
+                _attempt(world.compact, stop)
             pending = []
     world.write(pending)
-    _refresh(world, stop)
+    _attempt(world.refresh, stop)
     world.refresh()
 
 
-def _refresh(world: World, stop: tuple[str, int] | None) -> None:
+def _attempt(act: Callable[[], object], stop: tuple[str, int] | None) -> None:
     if stop is None:
-        world.refresh()
+        act()
         return
     with power_cut(*stop):
         try:
-            world.refresh()
+            act()
         except PowerCut:
             return
+
+
+@contextmanager
+def long_tails() -> Iterator[None]:
+    """Fold as a large table is folded: nothing is compacted but full loads and what a test compacts."""
+    before = policy.SMALL_TABLE, policy.WRITES
+    policy.SMALL_TABLE, policy.WRITES = -1, 0
+    try:
+        yield
+    finally:
+        policy.SMALL_TABLE, policy.WRITES = before
+
+
+@ALWAYS
+@given(seed=st.integers(0, 2**32))
+def test_a_long_tail_is_read_as_if_it_were_compacted(worlds: Worlds, seed: int) -> None:
+    """Folded in pieces, compacted at any moment, stopped anywhere: the rows are those of one fold."""
+    dice = random.Random(seed)
+    told = tell(random_story(dice), full_identity=dice.random() < 0.3)
+    stop = random_stop(dice) if dice.random() < 0.5 else None
+    note(describe(told))
+    at_once, piecewise = worlds(), worlds()
+    with long_tails():
+        play(at_once, told, [])
+        play(piecewise, told, random_cuts(dice), stop, random_cuts(dice))
+    for world in (at_once, piecewise):
+        facts = read_lake(world)
+        check(told, facts)
+        world.compact()
+        assert read_lake(world) == facts, f"compacted at the end, stopped at {stop}"
 
 
 @ALWAYS

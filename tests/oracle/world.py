@@ -15,7 +15,7 @@ from headwater.lake import Kind
 from headwater.lake.delta import Lake
 from headwater.model import STRIDE, ChangeBatch, Position
 from headwater.raw import RawLog
-from headwater.refresh import Refreshed, refresh
+from headwater.refresh import Refreshed, compact, refresh
 from headwater.storage import Storage
 from oracle.story import TABLE, Batch, Row, raw_table
 
@@ -51,6 +51,10 @@ class World:
         return refresh(
             self.log, self.lake, {self.spec.table: self.spec}, after=after, memory_limit="500MB"
         ).get(self.spec.table)  # fmt: skip
+
+    def compact(self) -> None:
+        """Move tails into their bases."""
+        compact(self.lake, {self.spec.table: self.spec}, memory_limit="500MB")
 
     def rows(self, kind: Kind, order: str = "_hw_seq") -> list[Row]:
         """All rows of a lake table as dicts, odd cells as their text."""

@@ -40,7 +40,7 @@ class Step:
 
     op            read (by a full load) | insert | update | delete | truncate
     changed       the columns that are not what they were; empty for a new row
-    lake_version  the version of the lake's mirror that took it in; None: not yet
+    lake_version  the version of the lake's `changes` table that took it in; None: not yet
     values        what the log carried, as text, if it was asked for
     """
 
@@ -76,7 +76,7 @@ def explain(
     with lake.connect() as connection:
         story = _Story(_Raw(connection, log, table, schema))
         events = story.tell(wanted)
-    return list(_steps(events, lake.commits(table), values=values))
+    return list(_steps(events, lake.commits(table, "changes"), values=values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,9 @@ class _Raw:
             _File(ref, e.seq, e.next_row) for e in log.entries() for ref in e.batches if ref.table == table
         ]
         ended = {f.ref.epoch for f in refs if f.ref.phase == "snapshot_end"}
-        # A load that died is void: the table was read again in a new epoch.
-        self._files = [f for f in refs if f.ref.phase == "changes" or f.ref.epoch in ended]
+        # A load that died is void, with the changes between its sittings: the table was read again.
+        begun = {f.ref.epoch for f in refs if f.ref.phase != "changes"}
+        self._files = [f for f in refs if f.ref.epoch in ended or f.ref.epoch not in begun]
         self.loads = {
             epoch: [f for f in self._files if f.ref.phase != "changes" and f.ref.epoch == epoch]
             for epoch in sorted(ended)

@@ -13,6 +13,7 @@ from headwater.model import TableId
 from headwater.secrets import Secret
 
 __all__ = [
+    "Compact",
     "Config",
     "DbtConfig",
     "HistoryNames",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Mode = Literal["history", "mirror"]
+Compact = Literal["auto", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class TableSpec:
     table: TableId
     mode: Mode = "history"
     history: HistoryNames = field(default_factory=HistoryNames)
+    compact: Compact = "auto"
 
 
 @dataclass(frozen=True, slots=True)

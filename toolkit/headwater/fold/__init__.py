@@ -12,7 +12,7 @@ lake's column types), `_hw_base` (mirror rows) and `_hw_open` (open history rows
 
 from __future__ import annotations
 
-from headwater.fold.columns import cast_from, changed_types, unite, widen
+from headwater.columns import cast_from, changed_types, unite, widen
 from headwater.fold.segments import Batch, Segment, cut_segments
 from headwater.fold.statements import Gone, Shape, sql
 

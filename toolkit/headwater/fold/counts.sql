@@ -2,5 +2,5 @@
 SELECT count(*),
     count(*) FILTER (_hw_live AND NOT _hw_known),
     count(*) FILTER (_hw_live AND _hw_known),
-    count(*) FILTER (NOT _hw_live AND _hw_known AND _hw_seq_to IS NULL)
+    count(*) FILTER (_hw_last AND NOT _hw_live AND _hw_known)
 FROM _hw_versions

@@ -7,7 +7,7 @@ WITH truncates AS (
 SELECT $columns, e._hw_op, e._hw_seq, e._hw_pos, e._hw_at, e._hw_tx, e._hw_text, e._hw_entry, e._hw_k0,
     CASE WHEN e._hw_op <> 'd' OR a._hw_seq < e._hw_seq THEN NULL ELSE 'unmatched' END AS _hw_was,
     FALSE AS _hw_known,
-    CAST(NULL AS BIGINT) AS _hw_seq_to, CAST(NULL AS TIMESTAMPTZ) AS _hw_at_to,
+    TRUE AS _hw_last,
     e._hw_op <> 'd' AND e._hw_nth > e._hw_deletes AND e._hw_era = e._hw_last_era AS _hw_live,
     e._hw_lost
 FROM _hw_events AS e
@@ -16,7 +16,7 @@ LEFT JOIN (SELECT _hw_k0, _hw_era, _hw_nth, _hw_seq FROM _hw_events WHERE _hw_op
 WHERE NOT e._hw_held
 UNION ALL
 SELECT $columns, 'd', t._hw_seq, t._hw_pos, t._hw_at, t._hw_tx, e._hw_text, t._hw_entry, e._hw_k0,
-    NULL, FALSE, NULL, NULL, FALSE, FALSE
+    NULL, FALSE, TRUE, FALSE, FALSE
 FROM _hw_events AS e
 JOIN truncates AS t ON t._hw_era = e._hw_era
 WHERE e._hw_op <> 'd' AND e._hw_nth > e._hw_deletes

@@ -3,11 +3,11 @@ CREATE OR REPLACE TEMP VIEW _hw_versions AS
 SELECT $columns, _hw_op, _hw_seq, _hw_pos, _hw_at, _hw_tx, _hw_text, _hw_entry, $parts,
     CAST(NULL AS VARCHAR) AS _hw_was,
     FALSE AS _hw_known,
-    CAST(NULL AS BIGINT) AS _hw_seq_to, CAST(NULL AS TIMESTAMPTZ) AS _hw_at_to,
+    TRUE AS _hw_last,
     TRUE AS _hw_live,
     FALSE AS _hw_lost
 FROM _hw_raw
 UNION ALL
 SELECT $columns, 'd', $seq, $pos, $at, $tx, _hw_text, $entry, $parts,
-    'r', TRUE, NULL, NULL, FALSE, FALSE
+    'r', TRUE, TRUE, FALSE, FALSE
 FROM _hw_base

@@ -20,11 +20,15 @@ class Batch:
     entry: int
     next_row: int  # the entry's
     ref: BatchRef
+    sitting: str = ""  # who wrote it, at which position of the source
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Whole entries of one table: either one complete snapshot, or changes."""
+    """Whole entries of one table: either one complete snapshot, or changes.
+
+    A snapshot that was read in several sittings has the changes between them in it.
+    """
 
     batches: tuple[Batch, ...]
 
@@ -32,6 +36,13 @@ class Segment:
     def snapshot(self) -> bool:
         """Whether it is a whole snapshot."""
         return self.batches[0].ref.phase != "changes"
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a snapshot of several sittings: then a row may be there more than once."""
+        return self.snapshot and (
+            len({b.sitting for b in self.batches}) > 1 or any(b.ref.phase == "changes" for b in self.batches)
+        )
 
     @property
     def epoch(self) -> int:
@@ -52,11 +63,13 @@ class Segment:
 def cut_segments(batches: Sequence[Batch], *, started: bool, room: int) -> list[Segment]:
     """Cut the unread batches of a table whose newest epoch is complete into pieces of about `room` bytes.
 
-    Snapshots that never ended are void: a load that died is read again in a new epoch. A table that the
-    lake does not have yet (not `started`) begins with its first whole snapshot, which holds what was before.
+    Snapshots that never ended are void, with the changes that came between their sittings: a load that died
+    for good is read again in a new epoch. A table that the lake does not have yet (not `started`) begins with
+    its first whole snapshot, which holds what was before.
     """
+    begun = {b.ref.epoch for b in batches if b.ref.phase != "changes"}
     ended = {b.ref.epoch for b in batches if b.ref.phase == "snapshot_end"}
-    valid = [b for b in batches if b.ref.phase == "changes" or b.ref.epoch in ended]
+    valid = [b for b in batches if b.ref.epoch in ended or b.ref.epoch not in begun]
     segments = list(_cut(valid, room))
     if not started:
         first = next((n for n, s in enumerate(segments) if s.snapshot), len(segments))
@@ -84,9 +97,11 @@ def _cut(batches: Iterable[Batch], room: int) -> Iterator[Segment]:
 def _apart(pending: Sequence[Batch], step: Sequence[Batch], room: int) -> bool:
     """Whether the next entry starts a new segment."""
     last, first = pending[-1].ref, step[0].ref
-    if last.phase == first.phase == "changes":
-        refs = [b.ref for b in (*pending, *step)]
-        full = sum(r.rows for r in refs) > SEGMENT_ROWS or sum(r.memory for r in refs) > room
-        # What cannot be folded is passed over by the segment, and most trouble begins with a new schema.
-        return full or last.schema != first.schema
-    return last.phase != "snapshot" or first.phase == "changes" or last.epoch != first.epoch
+    if pending[0].ref.phase != "changes":
+        return any(b.ref.phase == "snapshot_end" for b in pending) or first.epoch != last.epoch
+    if first.phase != "changes":
+        return True
+    refs = [b.ref for b in (*pending, *step)]
+    full = sum(r.rows for r in refs) > SEGMENT_ROWS or sum(r.memory for r in refs) > room
+    # What cannot be folded is passed over by the segment, and most trouble begins with a new schema.
+    return full or last.schema != first.schema

@@ -11,7 +11,7 @@ from string import Template
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.fold.columns import cast_from, image, key_parts, odd_text, spelling
+from headwater.columns import cast_from, image, key_parts, odd_text, spelling
 from headwater.model import TableSchema
 
 _RAW_META = {
@@ -98,8 +98,8 @@ class Shape:
         """The join condition that two aliases speak of the same row."""
         return " AND ".join(f"{one}.{p} IS NOT DISTINCT FROM {other}.{p}" for p in self.parts)
 
-    def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int]) -> str:
-        """The rows of raw files of one schema version, in the lake's columns."""
+    def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int] = ()) -> str:
+        """The rows of raw files of one schema version, in the lake's columns, with their entries if given."""
         renamed = spelling(schema, self.schema)
         unset = "_hw_unset"
         if renamed:
@@ -107,6 +107,7 @@ class Shape:
             unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
         old_names = {new: old for old, new in renamed.items()}
         texts = [odd_text(old_names.get(name, name)) for name in self._plain()]
+        known = ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
         return sql(
             "raw",
             columns=self.cells(schema),
@@ -114,21 +115,20 @@ class Shape:
             text=f"CASE WHEN _hw_text IS NOT NULL THEN {_json_of(self._plain(), texts)} END",
             absent=self.absent(schema),
             paths=", ".join(map(literal, paths)),
-            entries=", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)),
+            named=", filename = '_hw_file'" if entries else "",
+            entry="f._hw_entry" if entries else "-1 AS _hw_entry",
+            entries=f"JOIN (VALUES {known}) AS f(_hw_name, _hw_entry) ON r._hw_file = f._hw_name" if entries else "",
         )
 
     def changes(self, *, unset: Collection[str], truncates: bool, moved: bool, odd: bool) -> str:
         """Versions of change rows under a key.
 
-        unset      columns that some row does not carry
+        unset      columns that some row does not carry, deletes apart
         truncates  there is one among the rows
         moved      a change of key left cells out
         odd        some row has `_hw_text`
         """
-        unset = [c.name for c in self.schema.columns if truncates or c.name in unset]
-        emptied = (
-            self._with_columns("emptied", nulls=self._nulls(), names=self._literals()) if truncates else ""
-        )
+        unset = [c.name for c in self.schema.columns if c.name in unset]
         ordered = "ordered"
         filled, values = "nothing AS (SELECT 1)", {name: quote(name) for name in self._plain()}
         if unset:
@@ -136,13 +136,32 @@ class Shape:
             values |= {name: f"struct_extract({quote(name)}, 'v')" for name in unset}
         return self._with_columns(
             "changes",
-            emptied=emptied,
+            emptied=self._emptied() if truncates else "",
             happened="happened" if truncates else "sent",
             filled=filled,
             settled=ordered,
             values=", ".join(f"{value} AS {quote(name)}" for name, value in values.items()),
             text=self._json(unset) if unset and odd else "_hw_text",
             lost=" OR ".join(map(_lost, unset)) if unset else "FALSE",
+        )
+
+    def _emptied(self) -> str:
+        key = set(self.schema.key)
+        cells = [quote(c.name) if c.name in key else f"CAST(NULL AS {duckdb_type(c.type)}) AS {quote(c.name)}"
+                 for c in self.schema.columns]  # fmt: skip
+        texts = [odd_text(name) for name in self.schema.key]
+        return self._with_columns(
+            "emptied", names=self._literals(), key_cells=", ".join(cells),
+            key_text=_json_of(list(self.schema.key), texts),
+        )  # fmt: skip
+
+    def wanted(self, schema: TableSchema, names: Collection[str]) -> str:
+        """The key and the columns `names` out of rows of an older lake schema; NULL in the others."""
+        needed = {*self.schema.key, *names} if self.schema.key else set(self._plain())
+        cells = cast_from(schema, self.schema)
+        return ", ".join(
+            cell if c.name in needed else f"CAST(NULL AS {duckdb_type(c.type)}) AS {quote(c.name)}"
+            for c, cell in zip(self.schema.columns, cells, strict=True)
         )
 
     def snapshot(self, gone: Gone) -> str:
@@ -199,9 +218,9 @@ class Shape:
             known = f"NOT list_contains(coalesce(_hw_absent, []), {literal(name)})"
             cell = f"struct_pack(v := {quote(name)}, t := {odd_cell}, known := {known})"
             carried = f"NOT list_contains(coalesce(_hw_unset, []), {literal(name)})"
-            fills.append(
-                f"last_value(CASE WHEN {carried} THEN {cell} END IGNORE NULLS) OVER lineage AS {quote(name)}"
-            )
+            sent = f"CASE WHEN {carried} THEN {cell} END"
+            past = f"last_value({sent} IGNORE NULLS) OVER lineage"
+            fills.append(f"CASE WHEN _hw_op = 'd' THEN {sent} ELSE {past} END AS {quote(name)}")
         return sql(
             "filled",
             materialized="MATERIALIZED" if moved else "NOT MATERIALIZED",
@@ -221,11 +240,6 @@ class Shape:
     def _literals(self) -> str:
         return ", ".join(map(literal, self._plain()))
 
-    def _nulls(self) -> str:
-        return ", ".join(
-            f"CAST(NULL AS {duckdb_type(c.type)}) AS {quote(c.name)}" for c in self.schema.columns
-        )
-
     def _json(self, filled: Collection[str] = ()) -> str:
         """`_hw_text` in its one form: the odd cells in the lake's column order, NULL for none."""
         texts = [f"struct_extract({quote(n)}, 't')" if n in filled else odd_text(n) for n in self._plain()]
@@ -240,13 +254,10 @@ def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def _lost(name: str) -> str:
-    """SQL of whether a cell has no value: nothing to fill it from, or only a row older than the column.
-
-    What a delete takes with it may be of the time before the column: then that is NULL.
-    """
+    """SQL of whether a cell has no value: nothing to fill it from, or only a row older than the column."""
     cell = quote(name)
-    unset = f"_hw_op <> 'd' AND list_contains(coalesce(_hw_unset, []), {literal(name)})"
-    return f"{cell} IS NULL OR {unset} AND NOT struct_extract({cell}, 'known')"
+    unset = f"list_contains(coalesce(_hw_unset, []), {literal(name)})"
+    return f"_hw_op <> 'd' AND ({cell} IS NULL OR {unset} AND NOT struct_extract({cell}, 'known'))"
 
 
 def _odd(alias: str, name: str) -> str:

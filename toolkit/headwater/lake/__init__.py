@@ -89,6 +89,10 @@ class TableFormat(Protocol):
         """The newest version; None when nothing was ever committed. Reads the store, never a cache."""
         ...
 
+    def highest(self, held: Held) -> int:
+        """The highest `_hw_seq` in a table; -1 for none."""
+        ...
+
     def width(self, held: Held) -> int:
         """About how many bytes a row of the table takes in memory; 0 when it has none."""
         ...

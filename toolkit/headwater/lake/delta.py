@@ -7,7 +7,6 @@ numbered JSON file that only one writer can create. docs/lake.md describes what 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 import uuid
@@ -20,31 +19,43 @@ import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.config import HistoryNames, memory_bytes
-from headwater.errors import ConfigError, Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
+from headwater.errors import ConfigError, StorageError
 from headwater.lake import Change, Held, Kind, NewFile, Staged
+from headwater.lake.commits import (
+    MARK,
+    commit_info,
+    explain,
+    first_line,
+    folder_of,
+    mark_in,
+    promise_of,
+    raced,
+    read_held,
+    schema_in,
+)
 from headwater.lake.layout import history_layout, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.model import Mark, TableId, TableSchema, arrow_type
-from headwater.naming import table_path
+from headwater.lake.tail import history_rows, mirror_rows, tail_of
+from headwater.model import Mark, TableId, TableSchema
 from headwater.storage import Storage
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
 #: Files grow to about this size, or this many row groups of 122,880 rows, whichever comes first.
 FILE_BYTES = 96_000_000
 FILE_GROUPS = 8
 GROUP_ROWS = 122_880
+#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and what
+#: DuckDB does not count.
+DUCKDB_SHARE = 0.6
+#: So many lake tables are kept open between refreshes.
+KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
 WIDE_ROW = 1_000
 
-_APP = "headwater"
-_MARK = "headwater.mark"
-_SCHEMA = "headwater.schema"
-_LAYOUT = "headwater.layout"
-_NOTES = "headwater.notes"
 #: Bounds of these are always kept: the fold finds the files of a row by them.
 _ALWAYS = ("_hw_seq", "_hw_seq_to", "_hw_at")
 
@@ -61,48 +72,65 @@ class Lake:
         self._storage = storage
         self._memory_limit = memory_limit
         self._work: Path | None = None
-        self._opened: dict[
-            Kind, tuple[TableId, DeltaTable]
-        ] = {}  # what `open` read last: `commit` goes on from it
+        self._engines: dict[str, tuple[str, DuckDBPyConnection]] = {}
+        # What was opened stays open: the next look reads only the commits that came since.
+        self._opened: dict[tuple[TableId, Kind], DeltaTable] = {}
+        self._helds: dict[tuple[TableId, Kind], Held] = {}
 
     @contextmanager
     def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
         """A DuckDB connection of bounded memory that spills into scratch and never goes to the network."""
         import duckdb
 
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit or self._memory_limit,
-            "temp_directory": str(self._workplace()),
-            "threads": "2",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
+        limit = memory_limit or self._memory_limit
         try:
-            with duckdb.connect(config=settings) as con:
-                con.execute("SET TimeZone = 'UTC'")
+            with self._engine(limit).cursor() as con:
                 yield con
         except duckdb.OutOfMemoryException as failed:
+            self._engines.pop(limit, None)
             raise StorageError(
-                f"DuckDB needs more than memory_limit {settings['memory_limit']}: {_first_line(failed)}",
+                f"DuckDB needs more than it may of memory_limit {limit}: {first_line(failed)}",
                 hint="raise memory_limit in headwater.yml",
             ) from None
         except duckdb.IOException as failed:
             raise StorageError(
-                f"DuckDB cannot read or write a file: {_first_line(failed)}", hint="df -h"
+                f"DuckDB cannot read or write a file: {first_line(failed)}", hint="df -h"
             ) from None
+
+    def _engine(self, limit: str) -> DuckDBPyConnection:
+        """The DuckDB instance for a memory limit, kept: a new one costs more than a small fold."""
+        import duckdb
+
+        work = str(self._workplace())
+        known = self._engines.get(limit)
+        if known is not None and known[0] == work:
+            return known[1]
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{int(memory_bytes(limit) * DUCKDB_SHARE)}B",
+            "temp_directory": work,
+            "threads": "2",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        con = duckdb.connect(config=settings)
+        con.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._engines[limit] = (work, con)
+        return con
 
     def open(self, table: TableId, kind: Kind) -> Held | None:
         """The newest version; None when nothing was ever committed."""
         delta = self._delta(table, kind)
         if delta is None:
             return None
-        self._opened[kind] = (table, delta)
-        return _held(delta, table, kind)
+        known = self._helds.get((table, kind))
+        if known is None or known.version != delta.version():
+            known = self._helds[table, kind] = read_held(delta, table, kind)
+        return known
 
     def mark(self, table: TableId, kind: Kind = "mirror") -> Mark | None:
         """How far of the raw log a table holds; None when it does not exist."""
         delta = self._delta(table, kind)
-        return None if delta is None else _mark(_commit_info(delta, table, kind))
+        return None if delta is None else mark_in(commit_info(delta, table, kind))
 
     def version(self, table: TableId, kind: Kind = "mirror") -> int:
         """The newest Delta version; -1 when the table does not exist."""
@@ -113,12 +141,12 @@ class Lake:
         """Every Delta version of ours that is still in the table's log, oldest first, with its Mark."""
         delta = self._delta(table, kind)
         infos = [] if delta is None else reversed(delta.history())
-        return [(int(info["version"]), _mark(info)) for info in infos if _MARK in info]
+        return [(int(info["version"]), mark_in(info)) for info in infos if MARK in info]
 
     def schema(self, table: TableId, kind: Kind = "mirror") -> TableSchema | None:
         """The columns as the lake holds them (dropped ones too, types as wide as ever seen), and the key."""
         delta = self._delta(table, kind)
-        return None if delta is None else _schema(_commit_info(delta, table, kind))
+        return None if delta is None else schema_in(commit_info(delta, table, kind))
 
     def files(self, table: TableId, kind: Kind = "mirror") -> list[Path]:
         """Local copies of every file of the newest version, in no order."""
@@ -139,7 +167,12 @@ class Lake:
         if held is None and kind == "history":
             held = self._keyless_history(table)
         if held is not None:
-            return self.scan(held)
+            tail = None if kind == "changes" else tail_of(held, self.open(table, "changes"))
+            if tail is None:
+                return self.scan(held)
+            if kind == "history":
+                return history_rows(self, held, tail)
+            return mirror_rows(self, held, tail, tail.changes.schema)
         if empty is None:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
@@ -149,7 +182,7 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        return Staged(self._local(held, _paths(held)), held.schema, self._highest(held), held.mark)
+        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""
@@ -208,16 +241,16 @@ class Lake:
         from deltalake.exceptions import DeltaError
         from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-        uri, options = self._storage.delta(_folder(table, kind))
+        uri, options = self._storage.delta(folder_of(table, kind))
         fields = pa.schema([(name, stored_type(t)) for name, t in change.layout.items()])
         now = int(time.time() * 1000)
         adds = []
         for number, file in enumerate(change.add):
             name = _file_name(change.mark, number, file.path)
             size = file.path.stat().st_size
-            self._storage.upload(file.path, f"{_folder(table, kind)}/{name}", step="lake")
+            self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
             adds.append(AddAction(name, size, {}, now, True, file.stats))
-        promise = _promise(change)
+        promise = promise_of(change)
         try:
             if held is None:
                 create_table_with_add_actions(
@@ -234,12 +267,13 @@ class Lake:
                 )
                 delta.update_incremental()
                 if delta.version() != held.version + steps:
-                    raise _raced(table, kind)
-                self._opened[kind] = (table, delta)
+                    raise raced(table, kind)
                 self._settle(table, kind, range(held.version + 1, delta.version() + 1))
-                return _held(delta, table, kind)
+                self._keep(table, kind, delta)
+                self._helds[table, kind] = read_held(delta, table, kind)
+                return self._helds[table, kind]
         except DeltaError as failed:
-            raise _explain(failed, table, kind) from None
+            raise explain(failed, table, kind) from None
         self._settle(table, kind, range(1))
         done = self.open(table, kind)
         assert done is not None
@@ -269,7 +303,7 @@ class Lake:
         """What `_hw_file` says in a scan of these files -> the path that the format knows."""
         return {str(there): path for there, path in zip(self._local(held, paths), paths, strict=True)}
 
-    def _highest(self, held: Held) -> int:
+    def highest(self, held: Held) -> int:
         """The highest `_hw_seq`: by the files' bounds, or by reading where another writer left them out."""
         known = held.files["max._hw_seq"].to_pylist() if "max._hw_seq" in held.files.column_names else [None]
         if None not in known:
@@ -287,7 +321,7 @@ class Lake:
         """Make commits durable on a local disk, where the library does not."""
         if self._storage.local is None:
             return
-        log = self._storage.local / _folder(table, kind) / "_delta_log"
+        log = self._storage.local / folder_of(table, kind) / "_delta_log"
         commits = [log / f"{version:020d}.json" for version in versions]
         for path in [*commits, log, log.parent]:
             place = os.open(path, os.O_RDONLY)
@@ -302,31 +336,59 @@ class Lake:
 
     def _local(self, held: Held, paths: Sequence[str]) -> list[Path]:
         sizes = dict(zip(_paths(held), held.files["size_bytes"].to_pylist(), strict=True))
-        folder = _folder(held.table, held.kind)
+        folder = folder_of(held.table, held.kind)
         return [self._storage.fetch(f"{folder}/{path}", size=sizes[path]) for path in paths]
 
     def _delta(self, table: TableId, kind: Kind) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
-        uri, options = self._storage.delta(_folder(table, kind))
+        known = self._still_there(table, kind)
+        uri, options = self._storage.delta(folder_of(table, kind))
         local = self._storage.local
-        if local is not None and not (local / _folder(table, kind) / "_delta_log").is_dir():
+        if local is not None and not (local / folder_of(table, kind) / "_delta_log").is_dir():
             return None
         try:
-            return DeltaTable(uri, storage_options=options)
+            if known is not None:
+                known.update_incremental()
+                return known
+            delta = DeltaTable(uri, storage_options=options)
         except TableNotFoundError:
             return None
         except DeltaError as failed:
-            raise _explain(failed, table, kind) from None
+            raise explain(failed, table, kind) from None
+        self._keep(table, kind, delta)
+        return delta
+
+    def _still_there(self, table: TableId, kind: Kind) -> DeltaTable | None:
+        """What is open already, unless the table was moved away under it."""
+        delta = self._opened.get((table, kind))
+        if delta is None:
+            return None
+        newest = f"{folder_of(table, kind)}/_delta_log/{delta.version():020d}.json"
+        if self._storage.exists(newest):
+            return delta
+        self._forget(table, kind)
+        return None
+
+    def _keep(self, table: TableId, kind: Kind, delta: DeltaTable) -> None:
+        while len(self._opened) >= KEPT_OPEN:
+            self._forget(*next(iter(self._opened)))
+        self._opened[table, kind] = delta
+
+    def _forget(self, table: TableId, kind: Kind) -> None:
+        self._opened.pop((table, kind), None)
+        self._helds.pop((table, kind), None)
 
     def _at(self, table: TableId, kind: Kind, version: int) -> DeltaTable:
+        """The table at a version, to go on from; whoever moves it must keep it again."""
         from deltalake import DeltaTable
 
-        known, delta = self._opened.pop(kind, (None, None))
-        if delta is not None and known == table and delta.version() == version:
+        delta = self._opened.get((table, kind))
+        self._forget(table, kind)
+        if delta is not None and delta.version() == version:
             return delta
-        uri, options = self._storage.delta(_folder(table, kind))
+        uri, options = self._storage.delta(folder_of(table, kind))
         return DeltaTable(uri, version=version, storage_options=options)
 
     def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> int:
@@ -340,13 +402,9 @@ class Lake:
             return 0
         layout = {**held.layout, **{n: t for n, t in change.layout.items() if n not in held.layout}}
         before = Change(held.mark, held.schema, layout, notes=held.notes)
-        delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=_promise(before))
+        delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=promise_of(before))
         delta.update_incremental()
         return 1
-
-
-def _folder(table: TableId, kind: Kind) -> str:
-    return f"lake/{table_path(table)}/{kind}"
 
 
 def _paths(held: Held) -> list[str]:
@@ -361,76 +419,7 @@ def _file_name(mark: Mark, number: int, file: Path) -> str:
     return f"{mark.seq:012d}-{number:04d}-{digest}.parquet"
 
 
-def _promise(change: Change) -> CommitProperties:
-    """What rides along in the commit. No retries: whoever comes second must look again."""
-    from deltalake import CommitProperties, Transaction
-
-    layout = {name: str(kind) for name, kind in change.layout.items()}
-    said = {
-        _MARK: json.dumps({"epoch": change.mark.epoch, "seq": change.mark.seq}),
-        _SCHEMA: json.dumps(json.loads(change.schema.to_json()), separators=(",", ":"), sort_keys=True),
-        _LAYOUT: json.dumps(layout, separators=(",", ":")),
-        _NOTES: json.dumps(dict(change.notes), separators=(",", ":"), sort_keys=True),
-    }
-    return CommitProperties(said, 0, [Transaction(_APP, change.mark.seq)])
-
-
-def _held(delta: DeltaTable, table: TableId, kind: Kind) -> Held:
-    info = _commit_info(delta, table, kind)
-    layout = {name: arrow_type(text) for name, text in json.loads(info[_LAYOUT]).items()}
-    return Held(
-        table, kind, int(delta.version()), _mark(info), _schema(info), layout,
-        pa.table(delta.get_add_actions(flatten=True)), json.loads(info[_NOTES]),
-    )  # fmt: skip
-
-
-def _commit_info(delta: DeltaTable, table: TableId, kind: Kind) -> Mapping[str, str]:
-    """What the newest commit of ours says; other writers' maintenance commits are passed over."""
-    for info in delta.history(1):
-        if _MARK in info:
-            return dict(info)
-    for info in delta.history():
-        if _MARK in info:
-            return dict(info)
-    raise Corrupt(
-        f"{_folder(table, kind)}: no commit of headwater in its log",
-        hint="move the folder away, then: headwater run   (folds it from the raw log)",
-    )
-
-
-def _mark(info: Mapping[str, str]) -> Mark:
-    doc = json.loads(info[_MARK])
-    return Mark(int(doc["epoch"]), int(doc["seq"]))
-
-
-def _schema(info: Mapping[str, str]) -> TableSchema:
-    return TableSchema.from_json(info[_SCHEMA])
-
-
 def _nothing(columns: Mapping[str, pa.DataType]) -> str:
     """No rows, of these columns."""
     cells = ", ".join(f"CAST(NULL AS {duckdb_type(kind)}) AS {quote(name)}" for name, kind in columns.items())
     return f"(SELECT {cells} WHERE FALSE)"
-
-
-def _raced(table: TableId, kind: Kind) -> Conflict:
-    return Conflict(
-        f"{_folder(table, kind)}: another writer was first", hint="headwater run   (see that only one runs)"
-    )
-
-
-def _explain(failed: Exception, table: TableId, kind: Kind) -> HeadwaterError:
-    from deltalake.exceptions import CommitFailedError, SchemaMismatchError
-
-    where = f"{_folder(table, kind)}: {_first_line(failed)}"
-    if isinstance(failed, CommitFailedError) or "already exists" in str(failed):
-        return Conflict(
-            f"{where} (another writer was first)", hint="headwater run   (see that only one runs)"
-        )
-    if isinstance(failed, SchemaMismatchError):
-        return SchemaConflict(where)
-    return StorageError(where)
-
-
-def _first_line(failed: Exception) -> str:
-    return str(failed).strip().splitlines()[0][:500] if str(failed).strip() else type(failed).__name__

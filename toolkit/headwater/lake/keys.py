@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -29,3 +29,7 @@ class Keys:
         """The join condition that two aliases speak of the same row."""
         names = [f"_hw_k{n}" for n in range(len(self.parts))]
         return " AND ".join(f"{one}.{n} IS NOT DISTINCT FROM {other}.{n}" for n in names)
+
+    def like(self, relation: str) -> Keys:
+        """The same of another relation."""
+        return replace(self, relation=relation)

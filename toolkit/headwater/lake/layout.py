@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -43,3 +44,9 @@ def history_notes(names: HistoryNames) -> Mapping[str, str]:
         "current": names.current,
         "open_end": end,
     }
+
+
+def names_of(notes: Mapping[str, str]) -> HistoryNames:
+    """What `history_notes` noted down."""
+    end = datetime.fromisoformat(notes["open_end"]) if notes["open_end"] else None
+    return HistoryNames(notes["valid_from"], notes["valid_to"], notes["current"], end)

@@ -24,9 +24,9 @@ ASOF LEFT JOIN (SELECT DISTINCT _hw_k0 FROM {keys}) AS k ON f.low <= k._hw_k0
 WHERE f.low IS NULL OR f.high IS NULL OR k._hw_k0 <= f.high
 """
 
-_HOLDING = """
-SELECT DISTINCT _hw_file
-FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows})) AS r
+_FOUND = """
+CREATE OR REPLACE TEMP TABLE {found} AS
+SELECT {names}, _hw_file FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows})) AS r
 SEMI JOIN {keys} AS k ON {same_key}
 """
 
@@ -43,24 +43,30 @@ class Target:
     row_bytes: int  # about how wide a row is in memory
 
 
-def files_with(target: Target, paths: Sequence[str], keys: Keys) -> list[str]:
-    """Those of `paths` that hold a row of `keys`."""
+def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_hw_places") -> list[str]:
+    """Those of `paths` that hold a row of `keys`. The keys that are there stay in the temporary table `found`."""
     lake, held = target.lake, target.held
-    near = _within_bounds(target.con, held, set(paths), keys) if held else []
+    near = within_bounds(target.con, held, set(paths), keys) if held else []
+    names = ", ".join(f"_hw_k{n}" for n in range(len(keys.parts)))
     if not held or not near:
+        target.con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {found} AS SELECT {names} FROM {keys.relation} WHERE FALSE"
+        ).fetchall()
         return []
     located = lake.locate(held, near)
     rows = lake.scan(held, near, name_files=True)
     same_key = keys.same("r", "k")
-    found = target.con.execute(
-        _HOLDING.format(
-            parts=keys.named, cells=target.cells, rows=rows, keys=keys.relation, same_key=same_key
+    target.con.execute(
+        _FOUND.format(
+            found=found, names=names, parts=keys.named, cells=target.cells, rows=rows, keys=keys.relation,
+            same_key=same_key,
         )
-    ).fetchall()
-    return [located[row[0]] for row in found]
+    ).fetchall()  # fmt: skip
+    return [located[row[0]] for row in target.con.execute(f"SELECT DISTINCT _hw_file FROM {found}").fetchall()]
 
 
-def _within_bounds(con: DuckDBPyConnection, held: Held, paths: set[str], keys: Keys) -> list[str]:
+def within_bounds(con: DuckDBPyConnection, held: Held, paths: set[str], keys: Keys) -> list[str]:
+    """Those of `paths` that may hold a row of `keys`, as far as bounds tell."""
     column, names = keys.column, held.files.column_names
     everything = [path for path in held.files["path"].to_pylist() if path in paths]
     if f"min.{column}" not in names or f"max.{column}" not in names or column not in held.layout:

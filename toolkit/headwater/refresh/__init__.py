@@ -1,7 +1,7 @@
-"""Refresh: raw log -> fold -> lake. For each table with unread batches: changes, then history, then mirror.
+"""Refresh: raw log -> fold -> lake. A table with a key gets one commit, to `changes`, which is where it stands.
 
-Each of the three carries its own Mark and is one atomic commit. The mirror is last, so where it stands the
-others stand too; one that is ahead after a crash takes only the versions beyond its own mark. docs/lake.md.
+Its mirror and history are bases that compaction brings forward now and then; what lies between is read from
+`changes` (headwater.lake.tail). A table without a key gets `changes`, then its mirror, anew. docs/lake.md.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater.config import TableSpec, memory_bytes
-from headwater.errors import HeadwaterError, SchemaConflict
+from headwater.errors import Corrupt, HeadwaterError, SchemaConflict
 from headwater.fold import Batch, cut_segments
-from headwater.lake import KINDS, Held, Kind
+from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
+from headwater.lake.tail import THROUGH, through
 from headwater.model import Mark, TableId, TableSchema
 from headwater.raw import RawLog
+from headwater.refresh.compaction import Compaction
+from headwater.refresh.policy import has_tail, is_due, is_small
 from headwater.refresh.step import Counts, Step
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["Refreshed", "refresh"]
+__all__ = ["Refreshed", "compact", "refresh"]
 
 #: Raw rows may take this part of the memory at once: windows and joins over them keep some copies.
 _SHARE = 8
@@ -72,13 +75,26 @@ def refresh(
     return done
 
 
+def compact(lake: Lake, specs: Mapping[TableId, TableSpec], *, memory_limit: str) -> list[TableId]:
+    """Move the tails of these tables into their mirrors and histories; returns the tables that had one."""
+    done = []
+    for table, spec in specs.items():
+        held: dict[Kind, Held | None] = {kind: lake.open(table, kind) for kind in KINDS}
+        _refuse_behind(table, held)
+        if has_tail(spec, held):
+            with lake.connect(memory_limit) as con:
+                Compaction(con, lake, spec, held, memory_bytes(memory_limit) // _SHARE).run()
+            done.append(table)
+    return done
+
+
 def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:
     """The batches beyond `after` of each table that can be folded now."""
     state = log.tables()
     found = _collect(log, {t for t in wanted if t in state and state[t].complete}, after)
     # The shortcut holds for the lake as it was: a table that is not there was empty, or its folder is gone.
     moved = (t for t, batches in found.items() if after >= 0 and any(b.ref.rows for b in batches))
-    absent = {t for t in moved if lake.mark(t) is None}
+    absent = {t for t in moved if lake.mark(t, "changes") is None}
     if absent:
         first = min(state[t].snapshot_entry if state[t].epoch == 1 else 0 for t in absent)
         found |= _collect(log, absent, first - 1)
@@ -90,7 +106,7 @@ def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, lis
     for entry in log.entries(after):
         for ref in entry.batches:
             if ref.table in wanted:
-                found[ref.table].append(Batch(entry.seq, entry.next_row, ref))
+                found[ref.table].append(Batch(entry.seq, entry.next_row, ref, f"{entry.writer} {entry.position.token}"))
     return dict(found)
 
 
@@ -101,21 +117,67 @@ def _fold(
     if all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
         return None  # it never had a row, and no lake table is made for it
     held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
-    mirror = held["mirror"]
-    mark = mirror.mark.seq if mirror else -1
-    segments = cut_segments([b for b in batches if b.entry > mark], started=mirror is not None, room=room)
+    _refuse_behind(spec.table, held)
+    _adopt(lake, held)
+    if held["mirror"] is None or held["mirror"].mark != _reached(held):
+        _compact_if_due(con, lake, spec, held, room)
+    mark = _reached(held)
+    read = mark.seq if mark else -1
+    segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=room)
     done: Refreshed | None = None
     for place, segment in enumerate(segments):
-        if not segment.rows and (held["mirror"] is None or not segment.snapshot):
+        if not segment.rows and (mark is None or not segment.snapshot):
             continue
-        step = Step(con, log, lake, spec, segment, held)
+        exact = spec.compact == "always" or is_small(held, segment.rows)
+        step = Step(con, log, lake, spec, segment, held, exact=exact, room=room)
         try:
             done = _sum(done, step, step.run())
         except SchemaConflict:
             # Changes that cannot be folded no longer matter where the table was read again after them.
             if segment.snapshot or not any(later.snapshot for later in segments[place:]):
                 raise
+        else:
+            mark = step.mark
+            _compact_if_due(con, lake, spec, held, room)
     return done
+
+
+def _reached(held: Mapping[Kind, Held | None]) -> Mark | None:
+    """How far a table is folded: its changes say so, or without a key the mirror, which comes last."""
+    changes, mirror = held["changes"], held["mirror"]
+    if changes is not None and changes.schema.key:
+        return changes.mark
+    return mirror.mark if mirror else None
+
+
+def _refuse_behind(table: TableId, held: Mapping[Kind, Held | None]) -> None:
+    changes, mirror = held["changes"], held["mirror"]
+    if mirror is not None and (changes is None or changes.mark.seq < mirror.mark.seq):
+        raise Corrupt(
+            f"{table}: the lake's staged changes end before its mirror does",
+            hint="move the table's folder out of lake/, then: headwater run   (folds the raw log)",
+        )
+
+
+def _adopt(lake: Lake, held: dict[Kind, Held | None]) -> None:
+    """Tell the bases of an older lake how far they go, where they go as far as the changes do."""
+    changes = held["changes"]
+    if changes is None or not changes.schema.key:
+        return
+    bases: tuple[Kind, ...] = ("history", "mirror")
+    for kind in bases:
+        base = held[kind]
+        if base is None or through(base) is not None or base.mark != changes.mark or not base.schema.key:
+            continue
+        notes = {**base.notes, THROUGH: str(lake.highest(changes))}
+        held[kind] = lake.commit(base.table, kind, base, Change(base.mark, base.schema, base.layout, notes=notes))
+
+
+def _compact_if_due(
+    con: DuckDBPyConnection, lake: Lake, spec: TableSpec, held: dict[Kind, Held | None], room: int
+) -> None:
+    if is_due(spec, held):
+        Compaction(con, lake, spec, held, room).run()
 
 
 def _sum(done: Refreshed | None, step: Step, counts: Counts) -> Refreshed:

@@ -1,0 +1,158 @@
+"""A base and its tail: a mirror or a history read together with the changes it does not hold yet.
+
+`changes` holds every version of a table with a key. A base says in its notes how far it goes (`through`);
+what lies beyond is its tail. All of it is SQL text over scans, so that a reader needs nothing but DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from headwater.canonical import literal, quote
+from headwater.columns import cast_from, key_parts
+from headwater.lake import Held, TableFormat
+from headwater.lake.layout import CARRIED, history_layout, names_of
+from headwater.model import TableSchema
+
+#: The note of a base: the highest `_hw_seq` of `changes` that is in it. Lakes of before have none, and no tail.
+THROUGH = "through"
+
+Cells = Callable[[TableSchema], str]
+
+_META = ", ".join(CARRIED)
+
+_MIRROR = """(
+WITH _hw_newest AS MATERIALIZED (SELECT {parts}, max(_hw_seq) AS _hw_last FROM {tail_keys} GROUP BY {parts})
+SELECT {columns} FROM (SELECT *, {named} FROM (SELECT {base_cells} FROM {base})) AS b
+ANTI JOIN _hw_newest AS n ON {same_key}
+UNION ALL
+SELECT {columns} FROM (SELECT {tail_cells} FROM {tail}) AS t
+SEMI JOIN _hw_newest AS n ON t._hw_seq = n._hw_last
+WHERE t._hw_op <> 'd'
+)"""
+
+_HISTORY = """(
+WITH _hw_order AS MATERIALIZED (
+    SELECT {parts}, _hw_seq, _hw_at,
+        lead(_hw_seq) OVER one_key AS _hw_next, lead(_hw_at) OVER one_key AS _hw_next_at,
+        row_number() OVER one_key AS _hw_nth
+    FROM {tail_keys} WINDOW one_key AS (PARTITION BY {parts} ORDER BY _hw_seq)
+)
+SELECT {columns}, {valid_from},
+    CASE WHEN n._hw_seq IS NULL THEN o.{valid_to} ELSE n._hw_at END AS {valid_to},
+    n._hw_seq IS NULL AND o.{current} AS {current},
+    {meta}, coalesce(o._hw_seq_to, n._hw_seq) AS _hw_seq_to
+FROM (SELECT *, {named} FROM (SELECT {base_cells} FROM {base})) AS o
+LEFT JOIN (SELECT * FROM _hw_order WHERE _hw_nth = 1) AS n ON o._hw_seq_to IS NULL AND {same_key}
+UNION ALL
+SELECT {columns}, o._hw_at, CASE WHEN n._hw_next IS NULL THEN {open_end} ELSE n._hw_next_at END, n._hw_next IS NULL,
+    {meta}, n._hw_next
+FROM (SELECT {tail_cells} FROM {tail} WHERE _hw_op <> 'd') AS o
+JOIN _hw_order AS n ON o._hw_seq = n._hw_seq
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Rows of `changes` beyond `through`: all of them are in the files `paths`, `rows` of them at most."""
+
+    changes: Held
+    through: int
+    paths: Sequence[str]
+    rows: int
+
+    def scan(self, lake: TableFormat) -> str:
+        """SQL to stand after FROM: its rows."""
+        return f"(SELECT * FROM {lake.scan(self.changes, self.paths)} WHERE _hw_seq > {self.through})"
+
+    def keys(self, lake: TableFormat, schema: TableSchema) -> str:
+        """SQL to stand after FROM: what tells its rows apart, and their place in the log."""
+        cells = ", ".join(cast_from(self.changes.schema, schema))
+        return f"(SELECT {_named(schema)}, _hw_seq, _hw_op, _hw_at FROM (SELECT {cells}, {_META} FROM {self.scan(lake)}))"
+
+
+def through(base: Held) -> int | None:
+    """The highest `_hw_seq` of `changes` that a base holds; None for one that was never told."""
+    return int(base.notes[THROUGH]) if THROUGH in base.notes else None
+
+
+def tail_beyond(changes: Held, reached: int) -> Tail:
+    """What `changes` holds beyond a number."""
+    names = changes.files.column_names
+    paths: list[str] = changes.files["path"].to_pylist()
+    highest = changes.files["max._hw_seq"].to_pylist() if "max._hw_seq" in names else [None] * len(paths)
+    counts = changes.files["num_records"].to_pylist()
+    found = [
+        (path, count or 0)
+        for path, high, count in zip(paths, highest, counts, strict=True)
+        if high is None or high > reached
+    ]
+    return Tail(changes, reached, [path for path, _ in found], sum(count for _, count in found))
+
+
+def tail_of(base: Held, changes: Held | None) -> Tail | None:
+    """The tail of a base; None when the base is all there is."""
+    reached = through(base)
+    if changes is None or reached is None or not changes.schema.key:
+        return None
+    tail = tail_beyond(changes, reached)
+    return tail if tail.paths else None
+
+
+def mirror_rows(
+    lake: TableFormat,
+    base: Held,
+    tail: Tail | None,
+    schema: TableSchema,
+    *,
+    cells: Cells | None = None,
+    columns: Sequence[str] = (),
+    paths: Sequence[str] | None = None,
+) -> str:
+    """SQL to stand after FROM: the rows that are there now, in the columns of `schema`.
+
+    cells    the select list that brings rows of an older schema into `columns` and the meta columns
+    columns  default: those of the schema
+    paths    only these files of the base
+    """
+    select = cells or (lambda held: f"{', '.join(cast_from(held, schema))}, {_META}")
+    if tail is None:
+        return f"(SELECT {select(base.schema)} FROM {lake.scan(base, paths)})"
+    return _MIRROR.format(
+        parts=_parts(schema), named=_named(schema), same_key=_same_key(schema, "b", "n"),
+        columns=", ".join(columns or [*(quote(c.name) for c in schema.columns), *CARRIED]),
+        base_cells=select(base.schema), base=lake.scan(base, paths),
+        tail_cells=select(tail.changes.schema), tail=tail.scan(lake), tail_keys=tail.keys(lake, schema),
+    )  # fmt: skip
+
+
+def history_rows(lake: TableFormat, base: Held, tail: Tail) -> str:
+    """SQL to stand after FROM: every version, in the columns of the newest schema."""
+    schema, names = tail.changes.schema, names_of(base.notes)
+    own = {c.name for c in schema.columns}
+    spans = [quote(n) for n in history_layout(schema, names) if n not in own]
+    end = names.open_end
+    return _HISTORY.format(
+        parts=_parts(schema), named=_named(schema), same_key=_same_key(schema, "o", "n"),
+        tail_keys=tail.keys(lake, schema),
+        columns=", ".join(f"o.{quote(c.name)}" for c in schema.columns),
+        meta=", ".join(f"o.{name}" for name in CARRIED),
+        valid_from=quote(names.valid_from), valid_to=quote(names.valid_to), current=quote(names.current),
+        open_end=f"TIMESTAMPTZ {literal(end.isoformat(sep=' '))}" if end else "NULL",
+        base_cells=", ".join([*cast_from(base.schema, schema), *spans]), base=lake.scan(base),
+        tail_cells=f"{', '.join(cast_from(tail.changes.schema, schema))}, {_META}", tail=tail.scan(lake),
+    )  # fmt: skip
+
+
+def _parts(schema: TableSchema) -> str:
+    return ", ".join(f"_hw_k{n}" for n in range(len(key_parts(schema))))
+
+
+def _named(schema: TableSchema) -> str:
+    return ", ".join(f"{part} AS _hw_k{n}" for n, part in enumerate(key_parts(schema)))
+
+
+def _same_key(schema: TableSchema, one: str, other: str) -> str:
+    names = [f"_hw_k{n}" for n in range(len(key_parts(schema)))]
+    return " AND ".join(f"{one}.{n} IS NOT DISTINCT FROM {other}.{n}" for n in names)

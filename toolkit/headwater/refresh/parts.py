@@ -1,0 +1,111 @@
+"""What steps and compactions share: statements in a connection, and how a lake table is addressed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from headwater.canonical import quote
+from headwater.config import quote_table
+from headwater.errors import SchemaConflict
+from headwater.fold import Shape
+from headwater.lake import Held, NewFile, TableFormat
+from headwater.lake.keys import Keys
+from headwater.lake.layout import CARRIED
+from headwater.lake.touched import Target
+from headwater.model import TableId
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+META = ", ".join(CARRIED)
+
+class Bench:
+    """One table on a connection of its own: what is made there is temporary, and gone with `clean`."""
+
+    def __init__(
+        self, con: DuckDBPyConnection, lake: TableFormat, table: TableId, shape: Shape, row_bytes: int
+    ) -> None:
+        self.con, self.lake, self.table = con.cursor(), lake, table
+        self.shape, self.row_bytes = shape, row_bytes
+        self.schema = shape.schema
+
+    def run(self, *statements: str) -> None:
+        """Execute."""
+        for statement in statements:
+            self.con.execute(statement).fetchall()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.con.execute(query).fetchall()
+
+    def ask(self, query: str) -> int:
+        """The one number that a query gives."""
+        return int(self.rows(query)[0][0] or 0)
+
+    @contextmanager
+    def clean(self) -> Iterator[None]:
+        """Leave nothing behind."""
+        try:
+            yield
+        finally:
+            self.con.close()
+
+    @property
+    def parts(self) -> str:
+        """The names of what tells rows apart."""
+        return ", ".join(self.shape.parts)
+
+    @property
+    def order(self) -> list[str]:
+        """What files of current rows are sorted by."""
+        return [quote(name) for name in self.schema.key] or ["_hw_seq"]
+
+    def keys(self, relation: str) -> Keys:
+        """Rows' identities in a relation, to be looked for in lake files."""
+        if not self.schema.key:
+            return Keys(relation, self.shape.identity, "", pa.null())
+        first = self.schema.key[0]
+        kind = next(c.type for c in self.schema.columns if c.name == first)
+        return Keys(relation, self.shape.identity, first, kind)
+
+    def target(self, held: Held, cells: str, layout: Mapping[str, pa.DataType]) -> Target:
+        """A lake table that rows go into."""
+        return Target(self.lake, self.con, held, cells, layout, self.row_bytes)
+
+    def write(self, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]) -> list[NewFile]:
+        """Rows of a query into new files."""
+        return self.lake.write(self.con, rows, layout, order, self.row_bytes)
+
+    def refuse(self, op: str, seq: int, entry: int | None, lost: bool, key: Sequence[Any]) -> SchemaConflict:
+        """The error for a change that does not fit; `entry` as far as known."""
+        what = {
+            "c": "inserts a row that is already there",
+            "u": "updates a row that is not there",
+            "d": "deletes a row that is not there",
+        }.get(op, "does not fit")
+        if lost:
+            what = "lacks cells of a row that is not there"
+        place = "" if entry is None else f" of raw log entry {entry}"
+        return SchemaConflict(
+            f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=read_again(self.table)
+        )
+
+
+def paths_of(held: Held) -> list[str]:
+    """The files of a lake table."""
+    paths: list[str] = held.files["path"].to_pylist()
+    return paths
+
+
+def _shown(key: Sequence[Any]) -> str:
+    return ", ".join("NULL" if part is None else str(part)[:80] for part in key)
+
+
+def read_again(table: TableId) -> str:
+    """The hint where only another full load helps."""
+    return f"headwater run --full --table {shlex.quote(quote_table(table))}   (history is kept)"
