@@ -87,6 +87,9 @@ _POSTGRES = (
     Field("slot", "the replication slot to read", "headwater_shop", 
           default="headwater_<pipeline>_<hash of the store>",
           pattern=r"[a-z0-9_]{1,63}", wants="a slot name: small letters, digits and underscores"),
+    Field("wal_budget", "how much log the server may keep for this pipeline before `status` and events warn, "
+          "where `max_slot_wal_keep_size` is not set: how full its disk is does not show over SQL", "20GB",
+          pattern=r"[1-9][0-9]*(\.[0-9]+)? ?([KMGT]i?B)", wants="a size with its unit"),
 )  # fmt: skip
 
 _STORE = Field(

@@ -30,6 +30,7 @@ class SlotState:
     safe_bytes: int | None
     retained: int | None  # bytes of log behind it
     cause: str  # why it is invalid, from PostgreSQL 16 on; "" when it is not
+    end: int | None  # bytes of log the server ever wrote
 
     @property
     def lost(self) -> bool:
@@ -42,10 +43,11 @@ def look_at_slot(session: psycopg.Connection, name: str) -> SlotState | None:
     row = session.execute(_slot_query(session.info.server_version), [name]).fetchone()
     if row is None:
         return None
-    (found, plugin, database, here, temporary, pid, restart, confirmed, status, safe, retained, cause) = row
+    (found, plugin, database, here, temporary, pid, restart, confirmed, status, safe, retained, *rest) = row
+    cause, end = rest
     return SlotState(
         found, plugin or "", database or "", bool(here), temporary, pid, restart and parse_lsn(restart),
-        confirmed and parse_lsn(confirmed), status or "", safe, retained, cause or "",
+        confirmed and parse_lsn(confirmed), status or "", safe, retained, cause or "", end,
     )  # fmt: skip
 
 
@@ -58,7 +60,8 @@ def _slot_query(version: int) -> bytes:
     return f"""
         select slot_name, plugin, database, database = current_database(), temporary, active_pid,
                restart_lsn::text, confirmed_flush_lsn::text, wal_status, safe_wal_size,
-               case when not pg_is_in_recovery() then pg_current_wal_lsn() - restart_lsn end::bigint, {cause}
+               case when not pg_is_in_recovery() then pg_current_wal_lsn() - restart_lsn end::bigint, {cause},
+               case when not pg_is_in_recovery() then pg_current_wal_lsn() - '0/0' end::bigint
         from pg_replication_slots where slot_name = %s""".encode()
 
 

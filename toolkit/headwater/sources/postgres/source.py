@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, closing
 
 import psycopg
 
+from headwater.config import memory_bytes
 from headwater.errors import ConfigError, Conflict, SourceError
 from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Cut
-from headwater.sources.postgres import catalog, check, grants, publish, slot
+from headwater.sources.postgres import catalog, check, grants, holders, publish, slot
 from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
 from headwater.sources.postgres.cut import open_cut
@@ -32,6 +33,7 @@ class PostgresSource:
     window_bytes      changes decoded at once, in bytes of log; a multiple of it is the memory taken
     window_rows       the same in changes
     failover          (PostgreSQL 17) let the slot follow to standbys
+    wal_budget        how much log the server may keep for us, such as 20GB, where it has no bound itself
     """
 
     def __init__(  # noqa: PLR0913  each is one word of the source section of headwater.yml
@@ -55,6 +57,7 @@ class PostgresSource:
         window_bytes: int = 16 << 20,
         window_rows: int = 100_000,
         failover: bool = False,
+        wal_budget: str | None = None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
             raise ConfigError(
@@ -74,7 +77,9 @@ class PostgresSource:
         self._cut_seconds, self._takeover_seconds = cut_seconds, takeover_seconds
         self._limits = Limits(bytes=window_bytes, rows=window_rows)
         self._failover = failover
+        self._wal_budget = memory_bytes(wal_budget) if wal_budget else None
         self._look: psycopg.Connection | None = None
+        self._here: Identity | None = None  # of the server that `_look` is connected to
         self._stream: Stream | None = None
         self._last_pid = 0
         self._published = 0  # oid of the publication; 0: not looked up yet
@@ -92,9 +97,11 @@ class PostgresSource:
 
     def head(self) -> Position:
         """The end of the log that is safe on the server's disk."""
-        with closing(self._server.sender()) as sender:
-            here = identify(self._server, sender)
-        return self._place(here, self._flushed()).position()
+        flushed = self._flushed()
+        if self._here is None:
+            with closing(self._server.sender()) as sender:
+                self._here = identify(self._server, sender)
+        return self._place(self._here, flushed).position()
 
     def behind(self, position: Position) -> int:
         """Bytes of log between the position and the head."""
@@ -185,16 +192,23 @@ class PostgresSource:
         self._confirmed = place.lsn
 
     def facts(self) -> Mapping[str, str | int | None]:
-        """What the slot holds back on the server's disk."""
+        """What the server keeps for the slot, and what else holds its log; see docs/postgres.md."""
         with self._server.guard("look at the slot"):
-            found = slot.look_at_slot(self._session(), self._slot)
-        if found is None:
-            return {"slot": self._slot, "wal_status": "missing"}
+            session = self._session()
+            found = slot.look_at_slot(session, self._slot)
+            if found is None:
+                return {"slot": self._slot, "wal_status": "missing"}
+            held_by, release, disk = holders.look(session, self._slot)
         return {
             "slot": self._slot,
             "wal_status": found.status,
             "retained_bytes": found.retained,
             "safe_wal_size": found.safe_bytes,
+            "wal_budget": self._wal_budget,
+            "wal_on_disk": disk,
+            "log_end_bytes": found.end,
+            "held_by": held_by or None,
+            "release": release or None,
             "active_pid": found.pid,
             "invalid": found.cause or None,
         }
@@ -223,7 +237,7 @@ class PostgresSource:
             self._look = None
             self._drop_stream()
         if self._look is None:
-            self._look = self._server.session()
+            self._look, self._here = self._server.session(), None
         return self._look
 
     def _flushed(self) -> int:
