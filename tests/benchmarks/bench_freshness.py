@@ -1,9 +1,9 @@
-"""Commit in the source -> readable in the lake, under `run --follow`: `python tests/benchmarks/bench_freshness.py`.
+"""Commit in the source -> readable in the lake, under `run --follow`.
 
-    [seconds [transactions a second [--warehouse]]]
+    python tests/benchmarks/bench_freshness.py [SECONDS [TRANSACTIONS_A_SECOND]]
 
-pgbench commits single-row transactions; a reader in a process of its own asks `Pipeline.table` again and again
-for rows it has not seen, and takes their age by the commit time that the log carries.
+pgbench commits single-row transactions; a reader in a process of its own asks `Pipeline.table` again and
+again for rows it has not seen, and takes their age by the commit time that the log carries.
 """
 
 from __future__ import annotations
@@ -58,19 +58,18 @@ def measure(seconds: float, rate: int, *, warehouse: bool) -> dict[str, float]:
             server.remove()
 
 
-def _measure(database: Database, folder: Path, seconds: float, rate: int, *, warehouse: bool) -> dict[str, float]:
+def _measure(
+    database: Database, folder: Path, seconds: float, rate: int, *, warehouse: bool
+) -> dict[str, float]:
     database.run("create table fresh (id bigint generated always as identity primary key, what text)")
     database.run("insert into fresh (what) select 'an old row' from generate_series(1, 10000)")
-    doc = {
-        "pipeline": "fresh",
-        "source": {"kind": "postgres", "url": database.url},
-        "store": "./lake",
-        "tables": ["public.*"],
-    }
     head, _, rest = database.url.partition("://")
     user, _, place = rest.partition("@")
     login, _, password = user.partition(":")
-    doc["source"] = {"kind": "postgres", "url": f"{head}://{login}@{place}", "password": "env:FRESH"}
+    source = {"kind": "postgres", "url": f"{head}://{login}@{place}", "password": "env:FRESH"}
+    doc: dict[str, object] = {
+        "pipeline": "fresh", "source": source, "store": "./lake", "tables": ["public.*"],
+    }  # fmt: skip
     if warehouse:
         doc["warehouse"] = "duckdb:///warehouse.duckdb"
     (folder / "headwater.yml").write_text(yaml.safe_dump(doc))
@@ -79,7 +78,9 @@ def _measure(database: Database, folder: Path, seconds: float, rate: int, *, war
     command = [sys.executable, "-m", "headwater", "run"]
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     with (folder / "follow.log").open("wb") as log:
-        follower = subprocess.Popen([*command, "--follow"], cwd=folder, env=environment, stdout=log, stderr=log)
+        follower = subprocess.Popen(
+            [*command, "--follow"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
     binaries = find_version(15)
     assert binaries is not None
     load = subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -189,9 +189,14 @@ class Pipeline:
         Yields a record for each round that brought something, and the last; see `headwater.follow`.
         """
         from headwater.follow import Follow
+        from headwater.raw import RawLog
 
         with self._running(sinks) as (runner, _):
-            yield from Follow(runner, pause=pause, build=build).rounds(stop)
+            try:
+                yield from Follow(runner, pause=pause, build=build).rounds(stop)
+            finally:
+                # The follower wrote through a session of its own, which ends ours.
+                self._parts = replace(self.parts, log=RawLog(self.parts.storage))
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
