@@ -72,10 +72,10 @@ def forecast(samples: Sequence[Sample], *, lost: bool = False, release: str = ""
     base = _base(samples)
     written = growth = seconds = None
     if base is not None:
-        took = now.at - base.at
-        written, growth = round((now.end - base.end) / took), round((now.held - base.held) / took)
+        took, gained = now.at - base.at, now.held - base.held
+        written, growth = round((now.end - base.end) / took), round(gained / took)
         if growth > 0 and now.room is not None:
-            seconds = max(0, now.room // growth)
+            seconds = max(0, int(now.room * took / gained))
     level = "critical" if lost else _level(now, seconds)
     says = "" if level == "ok" else _says(now, growth, seconds, lost=lost)
     hint = "" if level == "ok" else _hint(now, lost=lost, release=release)
