@@ -28,15 +28,21 @@ READER = """
 import json, sys, time
 import numpy as np
 from headwater import Pipeline
-until, ages, last = time.time() + float(sys.argv[1]), [], int(sys.argv[2])
+ages, last = [], int(sys.argv[2])
 with Pipeline.open("headwater.yml") as pipeline:
-    while time.time() < until:
+    def look():
         rows = pipeline.table("public.fresh").filter(f"id > {last}").project("id, epoch_us(_hw_at) AS at")
-        found = rows.to_arrow_table()
-        now = time.time()
+        return rows.to_arrow_table(), time.time()
+    while not look()[0].num_rows:
+        time.sleep(0.1)
+    last += 1
+    print("ready", flush=True)
+    until = time.time() + float(sys.argv[1])
+    while time.time() < until:
+        found, now = look()
         if found.num_rows:
             ages.append(now - found["at"].to_numpy() / 1e6)
-            last = max(last, int(found["id"].to_numpy().max()))
+            last = int(found["id"].to_numpy().max())
         time.sleep(0.02)
 json.dump(np.concatenate(ages).tolist(), sys.stdout)
 """
@@ -81,29 +87,33 @@ def _measure(
         follower = subprocess.Popen(
             [*command, "--follow"], cwd=folder, env=environment, stdout=log, stderr=log
         )
+    # A row that comes through says that all is up.
+    newest = database.run("select max(id) from fresh")[0][0]
+    database.run("insert into fresh (what) values ('the first')")
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(seconds), str(newest)],
+        cwd=folder, env=environment, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"ready\n"
     binaries = find_version(15)
     assert binaries is not None
+    before, began = _cpu(follower.pid), time.monotonic()
     load = subprocess.Popen(
-        [str(binaries / "pgbench"), "-n", "-c", "4", "-j", "1", "-T", str(int(seconds) + 8), "-R", str(rate),
+        [str(binaries / "pgbench"), "-n", "-c", "4", "-j", "1", "-T", str(int(seconds)), "-R", str(rate),
          "-f", str(folder / "load.sql"), database.url],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(6)  # both have started up, and the steady state is what counts
-    before = _cpu(follower.pid)
-    newest = database.run("select max(id) from fresh")[0][0]
-    reader = subprocess.run(
-        [sys.executable, "-c", READER, str(seconds), str(newest)],
-        cwd=folder, env=environment, check=True, capture_output=True,
-    )  # fmt: skip
-    cpu = _cpu(follower.pid) - before
+    said = reader.communicate()[0]
+    share = (_cpu(follower.pid) - before) / (time.monotonic() - began)
     load.wait()
     code = stop(follower, 120)
     assert code == 0, (folder / "follow.log").read_text()
-    ages = np.array(json.loads(reader.stdout))
+    ages = np.array(json.loads(said))
     p50, p99 = np.percentile(ages, [50, 99])
     return {
         "freshness_p50": float(p50), "freshness_p99": float(p99), "highest": float(ages.max()),
-        "rows": float(len(ages)), "follower_cpu_share": cpu / seconds,
+        "rows": float(len(ages)), "follower_cpu_share": share,
     }  # fmt: skip
 
 
