@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 
 from headwater.errors import Conflict, PositionLost, PreflightFailed, SourceError
-from headwater.sources.postgres.command import Identity, field, identify, run_command
+from headwater.sources.postgres.command import Identity, field, run_command
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
 from headwater.sources.postgres.quoting import quote_name, quote_text
@@ -140,10 +140,9 @@ def refuse_active(session: psycopg.Connection, slot: SlotState) -> None:
 
 
 def check_resume(
-    server: Server, sender: psycopg.Connection, session: psycopg.Connection, since: Place
+    server: Server, sender: psycopg.Connection, session: psycopg.Connection, here: Identity, since: Place
 ) -> SlotState:
-    """Raise PositionLost unless everything after `since` will still come out of the slot."""
-    here = identify(server, sender)
+    """Raise PositionLost unless all after `since` will still come out of its slot; `here` is the server."""
     _check_cluster(server, sender, here, since)
     name = since.slot
     slot = look_at_slot(session, name)

@@ -24,6 +24,9 @@ from headwater.sources.postgres.stream import Stream
 from headwater.sources.postgres.versions import Versions, must_reload
 from headwater.sources.postgres.window import Window
 
+#: For so long (seconds) an idle server that was seen to be ours is believed over the same session.
+_CHECK_SECONDS = 10.0
+
 
 class PostgresSource:
     """One database, one publication, one slot. Keyword arguments win over the same ones in `url`.
@@ -82,6 +85,8 @@ class PostgresSource:
         self._here: Identity | None = None  # of the server that `_look` is connected to
         self._stream: Stream | None = None
         self._last_pid = 0
+        # Where it was last seen that the log goes on behind a place: LSN, through which session, when.
+        self._checked: tuple[int, psycopg.Connection | None, float] = 0, None, 0.0
         self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
 
@@ -285,7 +290,9 @@ class PostgresSource:
         """Nothing to read is good news only from the server and slot that we know."""
         if head < place.lsn:
             self._drop_stream(orderly=False)
-        if self._stream is None:
+        lsn, session, at = self._checked
+        fresh = lsn == place.lsn and session is self._session() and time.monotonic() - at < _CHECK_SECONDS
+        if self._stream is None and not fresh:
             with self._server.guard("look at the slot"):
                 self._check_resume(place)
 
@@ -296,8 +303,11 @@ class PostgresSource:
                 f"the raw log was captured through the slot {place.slot}, this source names {self._slot}",
                 hint=f"slot: {place.slot}   in the source section of headwater.yml",
             )
+        session = self._session()
         with closing(self._server.sender()) as sender:
-            found = slot.check_resume(self._server, sender, self._session(), place)
+            self._here = identify(self._server, sender)
+            found = slot.check_resume(self._server, sender, session, self._here, place)
+        self._checked = place.lsn, session, time.monotonic()
         publish.refuse_another(self._session(), self._publication, place.publication)
         if found.pid is not None:
             self._wait_for_slot(found.pid)
