@@ -47,7 +47,7 @@ def make_infos() -> list[TableInfo]:
 def make_status(**given: Any) -> Status:
     values: dict[str, Any] = {
         "pipeline": "shop", "store": "/srv/lake", "entries": 7, "position": "0/16B9A10", "behind_bytes": 4096,
-        "source": {"version": "15.4", "safe_wal_bytes": None}, "source_error": "",
+        "source": {"version": "15.4", "safe_wal_bytes": None}, "source_error": "", "wal": None,
         "tables": [TableStatus(TableId("public", "orders"), 1, True, 2, False)],
         "runs": [make_record()], "holder": "",
     }  # fmt: skip

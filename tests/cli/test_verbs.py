@@ -272,7 +272,6 @@ def test_status(run: Run) -> None:
         "shop: 7 entries in /srv/lake",
         "  at 0/16B9A10, 4.0 kB behind",
         "  source version: 15.4",
-        "  source safe wal bytes: ?",
         "  tables: 1 of 1 loaded",
         "  last runs            mode         seconds  rows in",
         f"  {began:%Y-%m-%d %H:%M:%S}  delta  done      4.2    1,200",

@@ -166,6 +166,18 @@ class StorageContract:
         storage.close()
         assert storage.scratch().is_dir()
 
+    def test_a_handle_of_another_thread_is_left_alone(self, storage: Storage) -> None:
+        storage.create("f", b"1")
+        other = storage.reopen()
+        file, scratch = other.fetch("f"), other.scratch()
+        storage.fetch("f")
+        storage.release()
+        storage.close()
+        assert (file.read_bytes(), scratch.is_dir()) == (b"1", True)
+        other.close()
+        assert not scratch.exists()
+        assert storage.fetch("f").read_bytes() == b"1"
+
     def test_many_threads_fetch(self, storage: Storage) -> None:
         for number in range(20):
             storage.create(f"f/{number}", str(number).encode())

@@ -106,6 +106,9 @@ def test_the_words_of_a_one_liner_are_documented() -> None:
         assert f"| `{word} " in reference
 
 
+TELLERS = ("Event", "_tell", "tell", "_watch", "_hold_off")
+
+
 def event_kinds() -> set[str]:
     """Every text in the toolkit that is passed on as an event's kind."""
     kinds = set()
@@ -114,7 +117,7 @@ def event_kinds() -> set[str]:
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 kind = str(node.args[0].value)
-                if name in ("Event", "_tell", "_watch") and re.fullmatch(r"[a-z]+\.[a-z]+", kind):
+                if name in TELLERS and re.fullmatch(r"[a-z]+\.[a-z]+", kind):
                     kinds.add(kind)
     return kinds
 

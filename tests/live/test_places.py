@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import psycopg
 import pytest
 
@@ -181,3 +182,25 @@ def test_a_lost_slot_is_a_named_error_and_full_goes_on(pg: Database, tmp_path: P
             (2, "note 2", False),
             *((3, "note 3", False), (3, "seen", True)),
         ]
+
+
+def test_a_follower_goes_on_while_somebody_holds_the_warehouse(pg: Database, tmp_path: Path) -> None:
+    pg.run(SETUP)
+    runner = Runner(tmp_path / "p", pg.url)
+    runner.run("run")
+    before = runner.json("status")["entries"]
+    with duckdb.connect(str(runner.folder / "warehouse.duckdb")):
+        follower = runner.start("run", "--follow")
+        pg.run(CHANGES)
+        log = runner.folder / "follow.log"
+        wait_for(lambda: "trying again in" in log.read_text(), "a build that fails", 90)
+        pg.run("update orders set note = 'meanwhile' where id = 1")
+        wait_for(lambda: runner.json("status")["entries"] > before + 1, "capture to go on", 60)
+        wait_for(lambda: read_note(runner) == ("meanwhile",), "the lake to go on", 60)
+    assert stop(follower, 120) == 0, log.read_text()
+    assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
+
+
+def read_note(runner: Runner) -> object:
+    with runner.open() as pipeline:
+        return pipeline.table("orders").filter("id = 1").project("note").fetchone()

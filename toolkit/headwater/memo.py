@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from headwater.model import TableId
 from headwater.state import StateStore
@@ -29,8 +30,11 @@ class Folded:
 
 def lake_id(storage: Storage) -> str:
     """A name for this very lake, made with it and deleted with it."""
-    storage.create(_LAKE_ID, json.dumps({"id": uuid.uuid4().hex}).encode())
-    return str(json.loads(storage.read(_LAKE_ID))["id"])
+    found = storage.find(_LAKE_ID)
+    if found is None:
+        storage.create(_LAKE_ID, json.dumps({"id": uuid.uuid4().hex}).encode())
+        found = storage.read(_LAKE_ID)
+    return str(json.loads(found)["id"])
 
 
 def load_folded(state: StateStore, pipeline: str, lake: str) -> Folded:
@@ -61,6 +65,17 @@ def save_published(
     """Remember what the warehouse has seen of the lake."""
     value = {"lake": lake, "warehouse": warehouse, "marks": _rows(marks)}
     _save(state, f"{pipeline}/published", value)
+
+
+def load_samples(state: StateStore, pipeline: str) -> list[list[Any]]:
+    """What the source said of its log the last few times; see `forecast.Sample`."""
+    saved = state.load(f"{pipeline}/wal")
+    return [list(row) for row in saved.value["samples"]] if saved else []
+
+
+def save_samples(state: StateStore, pipeline: str, samples: Sequence[tuple[Any, ...]]) -> None:
+    """Remember what the source said of its log."""
+    _save(state, f"{pipeline}/wal", {"samples": [list(row) for row in samples]})
 
 
 def _save(state: StateStore, key: str, value: Mapping[str, object]) -> None:

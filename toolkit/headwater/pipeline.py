@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,13 +20,15 @@ if TYPE_CHECKING:
     import duckdb
     from duckdb import DuckDBPyConnection
 
+    from headwater.deliver import Parts
     from headwater.events import Sink
     from headwater.explain import Step
+    from headwater.forecast import Forecast
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.lake import Kind
-    from headwater.run import Parts, Runner
-    from headwater.state import Hold, RunRecord
+    from headwater.run import Runner
+    from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
 
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
@@ -67,7 +68,10 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a pipeline stands; `behind_bytes` and `source` are None and empty when the source is away."""
+    """Where a pipeline stands; `behind_bytes` and `source` are None and empty when the source is away.
+
+    wal    how long the source can go on keeping its log for us; None when it keeps none
+    """
 
     pipeline: str
     store: str
@@ -76,6 +80,7 @@ class Status:
     behind_bytes: int | None
     source: Mapping[str, str | int | None]
     source_error: str
+    wal: Forecast | None
     tables: Sequence[TableStatus]
     runs: Sequence[RunRecord]
     holder: str  # who holds the pipeline's lease now; "" when nobody does
@@ -106,6 +111,7 @@ class Pipeline:
         if self._parts is not None:
             parts, self._parts = self._parts, None
             parts.source.close()
+            parts.look.close()
             parts.storage.close()
             parts.state.close()
 
@@ -163,7 +169,7 @@ class Pipeline:
         """
         if mode not in ("auto", "full"):
             raise ConfigError(f"no run mode {mode!r}", hint='"auto" or "full"')
-        with self._running(sinks) as (runner, specs, _):
+        with self._running(sinks) as (runner, specs):
             reload: Sequence[TableId] = ()
             if mode == "full" or tables:
                 reload = configuration.select(tables or ["*.*"], list(specs))
@@ -173,27 +179,30 @@ class Pipeline:
     def follow(
         self,
         sinks: Sequence[Sink] = (),
-        pause: float = 1.0,
+        pause: float = 0.5,
         stop: Callable[[], bool] = lambda: False,
         *,
         build: bool = True,
     ) -> Iterator[RunRecord]:
-        """Run until `stop()` is true, with `pause` seconds between looks; yields a record for each round."""
-        with self._running(sinks) as (runner, _, lease):
+        """Run until `stop()` is true, with `pause` seconds between looks at the source.
 
-            def wait(seconds: float) -> None:
-                lease.check()
-                until = time.monotonic() + seconds
-                while not stop() and time.monotonic() < until:
-                    time.sleep(min(0.1, seconds))
+        Yields a record for each round that brought something, and the last; see `headwater.follow`.
+        """
+        from headwater.follow import Follow
+        from headwater.raw import RawLog
 
-            yield from runner.follow(stop, wait, pause=pause, build=build)
+        with self._running(sinks) as (runner, _):
+            try:
+                yield from Follow(runner, pause=pause, build=build).rounds(stop)
+            finally:
+                # The follower wrote through a session of its own, which ends ours.
+                self._parts = replace(self.parts, log=RawLog(self.parts.storage))
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
         from headwater.verify import VerifyReport, verify
 
-        with self._running(sinks) as (runner, specs, _):
+        with self._running(sinks) as (runner, specs):
             chosen = configuration.select(tables or ["*.*"], list(specs))
             for _ in range(_SETTLES):
                 runner.run("delta", build=False)
@@ -211,14 +220,14 @@ class Pipeline:
 
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
+        from headwater.guard import LogGuard, Look
         from headwater.state import holder, last_runs
 
         parts = self.parts
         last = parts.log.last()
-        facts: Mapping[str, str | int | None] = {}
-        behind, failed = None, ""
+        look, behind, failed = Look({}, None), None, ""
         try:
-            facts = parts.source.facts()
+            look = LogGuard(parts.source, parts.state, self.config.name).look()
             behind = parts.source.behind(last.position) if last else None
         except SourceError as away:
             failed = str(away)
@@ -229,7 +238,8 @@ class Pipeline:
             entries=last.seq + 1 if last else 0,
             position=parts.source.show(last.position) if last else "",
             behind_bytes=behind,
-            source=facts,
+            source=look.facts,
+            wal=look.forecast,
             source_error=failed,
             tables=[TableStatus(t, s.epoch, s.complete, len(c.columns), not c.key) for t, s, c in schemas],
             runs=last_runs(parts.state, self.config.name, 5),
@@ -273,7 +283,7 @@ class Pipeline:
         return self._relation(name, "changes")
 
     @contextmanager
-    def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec], Hold]]:
+    def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec]]]:
         """Hold the pipeline and give a runner over the tables that can be captured."""
         from headwater.run import Runner
         from headwater.state import hold
@@ -281,7 +291,7 @@ class Pipeline:
         with hold(self.parts.state, self.config.name) as lease:
             infos, notes = self._choose()
             specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
-            yield Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes), specs, lease
+            yield Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes), specs
 
     def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from headwater.errors import ConfigError
 from headwater.secrets import Secret, resolve
 
 if TYPE_CHECKING:
-    from headwater.run import Parts
+    from headwater.deliver import Parts
     from headwater.sources import Source
     from headwater.state import StateStore
     from headwater.storage import Storage
@@ -24,14 +26,15 @@ _SECRET_OPTIONS = ("access_key_id", "secret_access_key", "session_token")
 
 def open_parts(config: Config) -> Parts:
     """Open everything a run needs. The source connects when it is first asked."""
+    from headwater.deliver import Parts
     from headwater.lake.delta import Lake
     from headwater.raw import RawLog
-    from headwater.run import Parts
 
-    storage = open_storage(config)
+    storage, make = open_storage(config), find_source(config)
     return Parts(
         config=config,
-        source=open_source(config),
+        source=make(),
+        look=make(),
         storage=storage,
         log=RawLog(storage),
         lake=Lake(storage, config.memory_limit),
@@ -39,8 +42,8 @@ def open_parts(config: Config) -> Parts:
     )
 
 
-def open_source(config: Config) -> Source:
-    """The source a pipeline names, by the entry-point group ``headwater.sources``."""
+def find_source(config: Config) -> Callable[[], Source]:
+    """How to make the source a pipeline names, by the entry-point group ``headwater.sources``."""
     given = dict(config.source)
     kind = str(given.pop("kind"))
     known = {e.name: e for e in entry_points(group="headwater.sources")}
@@ -57,8 +60,7 @@ def open_source(config: Config) -> Source:
         given["password"] = resolve(_secret(given["password"])).reveal()
     given.setdefault("slot", f"headwater_{config.name}"[:50] + "_" + _fingerprint(config))
     given.setdefault("publication", f"headwater_{config.name}")
-    source: Source = make(**given)
-    return source
+    return partial(make, **given)
 
 
 def open_storage(config: Config) -> Storage:

@@ -8,14 +8,16 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from headwater.printable import printable, width
+from headwater.printable import printable, span, width
+from headwater.printable import size as in_units
 
 if TYPE_CHECKING:
     from headwater.model import Finding, TableId, TableInfo
     from headwater.pipeline import Plan, Status
     from headwater.state import RunRecord
 
-_STEPS = (("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10))
+#: Facts of a source that are bytes.
+_BYTES = frozenset({"retained_bytes", "safe_wal_size", "wal_budget", "wal_on_disk"})
 
 
 @runtime_checkable
@@ -78,12 +80,7 @@ def _pad(text: str, to: int, figure: bool) -> str:
 
 def size(count: int | None) -> str:
     """Bytes for a person; "?" when unknown."""
-    if count is None:
-        return "?"
-    for unit, step in _STEPS:
-        if count >= step:
-            return f"{count / step:.1f} {unit}"
-    return f"{count} bytes"
+    return "?" if count is None else in_units(count)
 
 
 def number(count: int | None) -> str:
@@ -176,8 +173,9 @@ def round_line(run: RunRecord) -> str:
     moved = sum(bool(c.rows_in) for c in run.tables.values())
     dbt = f", {run.models_built:,} models built" if run.models_built else ""
     at = f"{run.ended_at.astimezone():%H:%M:%S}"
-    where = printable(run.to_position)
-    return f"{at} {rows:,} rows of {moved:,} tables{dbt}; at {where}, {behind(run.behind_bytes)}"
+    where = f"; at {printable(run.to_position)}" if run.to_position else ""
+    failed = f"; failed: {printable(run.error)}" if run.error else ""
+    return f"{at} {rows:,} rows of {moved:,} tables{dbt}{where}, {behind(run.behind_bytes)}{failed}"
 
 
 def status(found: Status) -> list[str]:
@@ -192,10 +190,7 @@ def status(found: Status) -> list[str]:
     )
     if found.source_error:
         lines.append(f"  the source cannot be asked: {printable(found.source_error)}")
-    for name, value in found.source.items():
-        lines.append(
-            f"  source {printable(name.replace('_', ' '))}: {'?' if value is None else printable(str(value))}"
-        )
+    lines += [f"  source {line}" for line in _source(found)]
     loaded = sum(t.complete for t in found.tables)
     lines.append(f"  tables: {loaded:,} of {len(found.tables):,} loaded")
     lines += [f"    not loaded yet: {printable(str(t.table))}" for t in found.tables if not t.complete][:10]
@@ -204,6 +199,28 @@ def status(found: Status) -> list[str]:
     failed = bool(found.runs) and found.runs[0].outcome == "failed"
     hint = found.runs[0].hint if failed else ""
     return [*lines, f"next: {printable(hint) or 'headwater run'}"]
+
+
+def _source(found: Status) -> list[str]:
+    """What the source says of its log, and where that leads."""
+    hidden = {"log_end_bytes", "release", "retained_bytes", "safe_wal_size"}
+    facts = {n: v for n, v in found.source.items() if v is not None and not (found.wal and n in hidden)}
+    lines = [f"{printable(name.replace('_', ' '))}: {_fact(name, value)}" for name, value in facts.items()]
+    wal = found.wal
+    if wal is None:
+        return lines
+    room = "no bound is known" if wal.room_bytes is None else f"room for {size(max(0, wal.room_bytes))} more"
+    lines.append(f"log kept for us: {size(wal.retained_bytes)}; {room}")
+    if wal.written_per_second is not None:
+        ends = f"; used up in {span(wal.seconds)}" if wal.seconds is not None else ""
+        lines.append(f"log written: {size(wal.written_per_second)}/s{ends}")
+    if wal.says:
+        lines += [f"log {wal.level}: {printable(wal.says)}", f"  try: {printable(wal.hint)}"]
+    return lines
+
+
+def _fact(name: str, value: str | int) -> str:
+    return size(value) if isinstance(value, int) and name in _BYTES else printable(str(value))
 
 
 def _runs(runs: Sequence[RunRecord]) -> list[str]:

@@ -118,11 +118,19 @@ def run(args: Namespace) -> Answer:
     return Answer(DONE if record.outcome == "done" else FAILED, record.to_json(), show.record(record))
 
 
+#: What a follower tells beside its rounds.
+_TOLD = frozenset(
+    {
+        "table.loaded", "run.retrying", "table.failed", "refresh.failed", "handoff.failed", "wal.warning",
+    }
+)  # fmt: skip
+
+
 def _follow(args: Namespace) -> Answer:
     last = None
     from headwater.events.terminal import lines
 
-    sinks = () if args.json else (lines(sys.stderr, only=frozenset({"table.loaded", "run.retrying"})),)
+    sinks = () if args.json else (lines(sys.stderr, only=_TOLD),)
     with _pipeline(args) as pipeline, _stoppable() as stop:
         for record in pipeline.follow(sinks, args.pause, stop, build=not args.no_dbt):
             last = record

@@ -178,8 +178,8 @@ def _add_running(commands: Commands) -> None:
         "--pause",
         metavar="SECONDS",
         type=_seconds,
-        default=1.0,
-        help="between looks with --follow (default: 1)",
+        default=0.5,
+        help="between looks at the source with --follow (default: 0.5)",
     )
 
 

@@ -94,6 +94,9 @@ _POSTGRES = (
           kind="number", default="30", highest=1440),
     Field("max_bytes_per_second", "what a full load takes from the server at most, over all connections; "
           "without it there is no bound", "50000000", kind="number", highest=1_000_000_000_000),
+    Field("wal_budget", "how much log the server may keep for this pipeline before `status` and events warn, "
+          "where `max_slot_wal_keep_size` is not set: how full its disk is does not show over SQL", "20GB",
+          pattern=r"[1-9][0-9]*(\.[0-9]+)? ?([KMGT]i?B)", wants="a size with its unit"),
 )  # fmt: skip
 
 _STORE = Field(

@@ -191,6 +191,8 @@ class Dbt:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            # Ctrl-C is ours to pass on: a follower lets a build end.
+            process_group=0,
         )
         try:
             said = list(_errors(process.stdout or (), progress))

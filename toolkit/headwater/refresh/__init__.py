@@ -45,18 +45,25 @@ class Refreshed:
     schema: TableSchema
 
 
-def refresh(
-    log: RawLog, lake: Lake, specs: Mapping[TableId, TableSpec], *, after: int = -1, memory_limit: str
+def refresh(  # noqa: PLR0913
+    log: RawLog,
+    lake: Lake,
+    specs: Mapping[TableId, TableSpec],
+    *,
+    after: int = -1,
+    memory_limit: str,
+    failed: dict[TableId, HeadwaterError] | None = None,
 ) -> Mapping[TableId, Refreshed]:
     """Fold every unread entry of the log into the lake; returns the tables that moved.
 
     after   every table is known to be folded through this entry: only a shortcut, -1 looks at all of them
+    failed  takes the error of each table that failed, and nothing is raised for them
 
     A table whose newest snapshot has not ended yet waits and is not in the result: `after` of the next call
     must not pass it. One that fails does not stop the others; the first failure is raised when they are done.
     """
     done: dict[TableId, Refreshed] = {}
-    failures: list[HeadwaterError] = []
+    failures: dict[TableId, HeadwaterError] = {} if failed is None else failed
     unread = _unread(log, lake, set(specs), after)
     if not unread:
         return done
@@ -65,13 +72,13 @@ def refresh(
         for table, batches in unread.items():
             try:
                 moved = _fold(con, log, lake, specs[table], batches, room)
-            except HeadwaterError as failed:
-                failures.append(failed)
+            except HeadwaterError as error:
+                failures[table] = error
                 continue
             if moved is not None:
                 done[table] = moved
-    if failures:
-        raise failures[0]
+    if failures and failed is None:
+        raise next(iter(failures.values()))
     return done
 
 

@@ -128,6 +128,11 @@ class Storage(ABC):
         """URI and `storage_options` of a table folder for the deltalake library."""
 
     @abstractmethod
+    def reopen(self) -> Storage:
+        """Another handle on the same store for another thread: `release` and `close` of one leave the other's
+        scratch and fetched files alone."""
+
+    @abstractmethod
     def release(self) -> None:
         """Let the cache drop what `fetch` handed out so far; no reader may use those paths any more."""
 

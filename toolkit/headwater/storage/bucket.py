@@ -57,6 +57,7 @@ class BucketStorage(Storage):
     """A prefix of a bucket."""
 
     def __init__(self, place: str, options: Mapping[str, str], cache: Path, cache_bytes: int) -> None:
+        self._opened_with = place, options, cache, cache_bytes
         self._bucket, self._prefix = split_bucket(place)
         self._options: BucketOptions = read_options(options)
         self._proven = False
@@ -173,6 +174,10 @@ class BucketStorage(Storage):
     def delta(self, path: str) -> tuple[str, dict[str, str]]:
         """The table's URL and deltalake's names of our options."""
         return f"s3://{self._bucket}/{self._key(path)}", self._options.delta()
+
+    def reopen(self) -> BucketStorage:
+        """Another handle on the prefix; copies in the cache are shared."""
+        return BucketStorage(*self._opened_with)
 
     def release(self) -> None:
         """Let the cache drop what was handed out."""

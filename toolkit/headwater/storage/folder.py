@@ -111,6 +111,10 @@ class FolderStorage(Storage):
         """The table's folder."""
         return str(self._place(path)), {}
 
+    def reopen(self) -> FolderStorage:
+        """Another handle on the folder."""
+        return FolderStorage(self._root)
+
     def release(self) -> None:
         """Nothing to do: files are read where they are."""
 

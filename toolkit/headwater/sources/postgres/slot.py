@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 
 from headwater.errors import Conflict, PositionLost, PreflightFailed, SourceError
-from headwater.sources.postgres.command import Identity, field, identify, run_command
+from headwater.sources.postgres.command import Identity, field, run_command
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
 from headwater.sources.postgres.quoting import quote_name, quote_text
@@ -30,6 +30,7 @@ class SlotState:
     safe_bytes: int | None
     retained: int | None  # bytes of log behind it
     cause: str  # why it is invalid, from PostgreSQL 16 on; "" when it is not
+    end: int | None  # bytes of log the server ever wrote
 
     @property
     def lost(self) -> bool:
@@ -42,10 +43,11 @@ def look_at_slot(session: psycopg.Connection, name: str) -> SlotState | None:
     row = session.execute(_slot_query(session.info.server_version), [name]).fetchone()
     if row is None:
         return None
-    (found, plugin, database, here, temporary, pid, restart, confirmed, status, safe, retained, cause) = row
+    (found, plugin, database, here, temporary, pid, restart, confirmed, status, safe, retained, *rest) = row
+    cause, end = rest
     return SlotState(
         found, plugin or "", database or "", bool(here), temporary, pid, restart and parse_lsn(restart),
-        confirmed and parse_lsn(confirmed), status or "", safe, retained, cause or "",
+        confirmed and parse_lsn(confirmed), status or "", safe, retained, cause or "", end,
     )  # fmt: skip
 
 
@@ -58,7 +60,8 @@ def _slot_query(version: int) -> bytes:
     return f"""
         select slot_name, plugin, database, database = current_database(), temporary, active_pid,
                restart_lsn::text, confirmed_flush_lsn::text, wal_status, safe_wal_size,
-               case when not pg_is_in_recovery() then pg_current_wal_lsn() - restart_lsn end::bigint, {cause}
+               case when not pg_is_in_recovery() then pg_current_wal_lsn() - restart_lsn end::bigint, {cause},
+               case when not pg_is_in_recovery() then pg_current_wal_lsn() - '0/0' end::bigint
         from pg_replication_slots where slot_name = %s""".encode()
 
 
@@ -137,10 +140,9 @@ def refuse_active(session: psycopg.Connection, slot: SlotState) -> None:
 
 
 def check_resume(
-    server: Server, sender: psycopg.Connection, session: psycopg.Connection, since: Place
+    server: Server, sender: psycopg.Connection, session: psycopg.Connection, here: Identity, since: Place
 ) -> SlotState:
-    """Raise PositionLost unless everything after `since` will still come out of the slot."""
-    here = identify(server, sender)
+    """Raise PositionLost unless all after `since` will still come out of its slot; `here` is the server."""
     _check_cluster(server, sender, here, since)
     name = since.slot
     slot = look_at_slot(session, name)

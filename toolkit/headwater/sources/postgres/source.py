@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, closing
 
 import psycopg
 
+from headwater.config import memory_bytes
 from headwater.errors import ConfigError, Conflict, SourceError
 from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Cut
-from headwater.sources.postgres import catalog, check, grants, publish, slot
+from headwater.sources.postgres import catalog, check, grants, holders, publish, slot
 from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
 from headwater.sources.postgres.cut import Gentle, open_cut
@@ -22,6 +23,9 @@ from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, re
 from headwater.sources.postgres.stream import Stream
 from headwater.sources.postgres.versions import Versions, must_reload
 from headwater.sources.postgres.window import Window
+
+#: For so long (seconds) an idle server that was seen to be ours is believed over the same session.
+_CHECK_SECONDS = 10.0
 
 
 class PostgresSource:
@@ -35,6 +39,7 @@ class PostgresSource:
     connections       how many connections a full load reads with
     cut_minutes       how long one snapshot is read from; then a new one is taken for what is missing
     max_bytes_per_second  what a full load takes from the server, over all connections; 0: no bound
+    wal_budget        how much log the server may keep for us, such as 20GB, where it has no bound itself
     """
 
     def __init__(  # noqa: PLR0913  each is one word of the source section of headwater.yml
@@ -61,6 +66,7 @@ class PostgresSource:
         connections: int = 2,
         cut_minutes: float = 30,
         max_bytes_per_second: int = 0,
+        wal_budget: str | None = None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
             raise ConfigError(
@@ -81,9 +87,13 @@ class PostgresSource:
         self._limits = Limits(bytes=window_bytes, rows=window_rows)
         self._failover = failover
         self._gentle = Gentle(connections, cut_minutes * 60, max_bytes_per_second)
+        self._wal_budget = memory_bytes(wal_budget) if wal_budget else None
         self._look: psycopg.Connection | None = None
+        self._here: Identity | None = None  # of the server that `_look` is connected to
         self._stream: Stream | None = None
         self._last_pid = 0
+        # Where it was last seen that the log goes on behind a place: LSN, through which session, when.
+        self._checked: tuple[int, psycopg.Connection | None, float] = 0, None, 0.0
         self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
 
@@ -101,9 +111,11 @@ class PostgresSource:
 
     def head(self) -> Position:
         """The end of the log that is safe on the server's disk."""
-        with closing(self._server.sender()) as sender:
-            here = identify(self._server, sender)
-        return self._place(here, self._flushed()).position()
+        flushed = self._flushed()
+        if self._here is None:
+            with closing(self._server.sender()) as sender:
+                self._here = identify(self._server, sender)
+        return self._place(self._here, flushed).position()
 
     def behind(self, position: Position) -> int:
         """Bytes of log between the position and the head."""
@@ -194,16 +206,23 @@ class PostgresSource:
         self._confirmed = place.lsn
 
     def facts(self) -> Mapping[str, str | int | None]:
-        """What the slot holds back on the server's disk."""
+        """What the server keeps for the slot, and what else holds its log; see docs/postgres.md."""
         with self._server.guard("look at the slot"):
-            found = slot.look_at_slot(self._session(), self._slot)
-        if found is None:
-            return {"slot": self._slot, "wal_status": "missing"}
+            session = self._session()
+            found = slot.look_at_slot(session, self._slot)
+            if found is None:
+                return {"slot": self._slot, "wal_status": "missing"}
+            held_by, release, disk = holders.look(session, self._slot)
         return {
             "slot": self._slot,
             "wal_status": found.status,
             "retained_bytes": found.retained,
             "safe_wal_size": found.safe_bytes,
+            "wal_budget": self._wal_budget,
+            "wal_on_disk": disk,
+            "log_end_bytes": found.end,
+            "held_by": held_by or None,
+            "release": release or None,
             "active_pid": found.pid,
             "invalid": found.cause or None,
         }
@@ -232,7 +251,7 @@ class PostgresSource:
             self._look = None
             self._drop_stream()
         if self._look is None:
-            self._look = self._server.session()
+            self._look, self._here = self._server.session(), None
         return self._look
 
     def _flushed(self) -> int:
@@ -280,7 +299,9 @@ class PostgresSource:
         """Nothing to read is good news only from the server and slot that we know."""
         if head < place.lsn:
             self._drop_stream(orderly=False)
-        if self._stream is None:
+        lsn, session, at = self._checked
+        fresh = lsn == place.lsn and session is self._session() and time.monotonic() - at < _CHECK_SECONDS
+        if self._stream is None and not fresh:
             with self._server.guard("look at the slot"):
                 self._check_resume(place)
 
@@ -291,8 +312,11 @@ class PostgresSource:
                 f"the raw log was captured through the slot {place.slot}, this source names {self._slot}",
                 hint=f"slot: {place.slot}   in the source section of headwater.yml",
             )
+        session = self._session()
         with closing(self._server.sender()) as sender:
-            found = slot.check_resume(self._server, sender, self._session(), place)
+            self._here = identify(self._server, sender)
+            found = slot.check_resume(self._server, sender, session, self._here, place)
+        self._checked = place.lsn, session, time.monotonic()
         publish.refuse_another(self._session(), self._publication, place.publication)
         if found.pid is not None:
             self._wait_for_slot(found.pid)
