@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cdc, report
+from benchmarks import cdc, fold, full, report
 from benchmarks.bench import Bench
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "cdc": cdc.run,
+    "full": full.run,
+    "fold": fold.run,
 }
 ROOT = Path(__file__).parents[2]
 

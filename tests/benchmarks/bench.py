@@ -16,7 +16,7 @@ from benchmarks.report import Report
 from headwater.demo.server import EmbeddedPostgres
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
-#: A server as Debian makes it, but for what log capture needs and a checkpoint in the middle of a measurement.
+#: A server as Debian makes it, but for what log capture needs, and checkpoints are ours.
 SETTINGS: dict[str, str | int] = {
     "wal_level": "logical",
     "max_replication_slots": 40,
@@ -64,10 +64,8 @@ class Bench:
             for name, job in jobs.items():
                 sample = job()
                 samples[name].append(sample)
-                self.say(
-                    f"  {name} {number + 1}/{self.repeats}: {sample.seconds:.2f} s, {sample.cpu_s:.2f} CPU s, "
-                    f"{sample.peak_mb:.0f} MiB"
-                )
+                took = f"{sample.seconds:.2f} s, {sample.cpu_s:.2f} CPU s, {sample.peak_mb:.0f} MiB"
+                self.say(f"  {name} {number + 1}/{self.repeats}: {took}")
         return samples
 
     @property
@@ -92,7 +90,8 @@ class Bench:
                     "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = %s", [name]
                 )
                 leader.execute(
-                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s",
+                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots "
+                    "where database = %s",
                     [name],
                 )
                 leader.execute(f"drop database {name} with (force)".encode())

@@ -1,4 +1,4 @@
-"""Jobs that do as little as can be: what no reader of PostgreSQL, and no rewrite of files, can be faster than."""
+"""Jobs that do as little as can be: what no reader of PostgreSQL can be faster than."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def receive(watch: Stopwatch, url: str, slot: str, publication: str, until: str)
     return {}
 
 
-def copy(watch: Stopwatch, url: str, queries: list[str]) -> dict[str, Any]:
+def copy(watch: Stopwatch, url: str, targets: list[str]) -> dict[str, Any]:
     """`psql -c "COPY ... TO STDOUT (FORMAT binary)" > /dev/null`: libpq in C, one process a connection."""
-    commands = [
-        [str(BINARIES / "psql"), "-X", "-q", "-d", url, "-c", f"copy ({q}) to stdout (format binary)"]
-        for q in queries
-    ]
+    psql = [str(BINARIES / "psql"), "-X", "-q", "-d", url, "-c"]
     with watch:
-        started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+        started = [
+            subprocess.Popen([*psql, f"copy {t} to stdout (format binary)"], stdout=subprocess.DEVNULL)
+            for t in targets
+        ]
         codes = [process.wait() for process in started]
     assert not any(codes)
     return {}

@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Stopwatch:
-    """Wall and CPU seconds of a `with` block: of this process and of the children that ended inside."""
+    """Wall and CPU seconds of its `with` blocks, of this process and the children that ended inside."""
 
     seconds = 0.0
     cpu_s = 0.0
@@ -19,8 +19,8 @@ class Stopwatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.seconds = time.perf_counter() - self._began
-        self.cpu_s = _cpu_seconds() - self._cpu
+        self.seconds += time.perf_counter() - self._began
+        self.cpu_s += _cpu_seconds() - self._cpu
 
 
 def _cpu_seconds() -> float:

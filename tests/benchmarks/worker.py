@@ -1,4 +1,4 @@
-"""The process of one job: `python -m benchmarks.worker MODULE:FUNCTION ANSWER`, arguments as JSON on stdin."""
+"""The process of a job: `python -m benchmarks.worker MODULE:FUNCTION ANSWER`, arguments as JSON on stdin."""
 
 from __future__ import annotations
 

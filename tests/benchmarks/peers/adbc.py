@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.stopwatch import Stopwatch
 
 
-def load(watch: Stopwatch, url: str, table: str, file: str, connections: int) -> dict[str, Any]:
+def load(watch: Stopwatch, url: str, table: str, file: str) -> dict[str, Any]:
     """A whole table into one zstd Parquet file; it has no way to read with several connections."""
     import adbc_driver_postgresql.dbapi as driver
     import pyarrow as pa

@@ -12,14 +12,14 @@ def load(watch: Stopwatch, url: str, table: str, file: str, connections: int) ->
     import connectorx
     import pyarrow.parquet as pq
 
-    split = {"partition_on": "id", "partition_num": connections} if connections > 1 else {}
+    split = {"return_type": "arrow", "partition_on": "id", "partition_num": connections}
     with watch:
-        rows = connectorx.read_sql(url, f"select * from {table}", return_type="arrow", **split)
+        rows = connectorx.read_sql(url, f"select * from {table}", **split)
         pq.write_table(rows, file, compression="zstd")
     return {"rows": rows.num_rows}
 
 
-def stream(watch: Stopwatch, url: str, table: str, file: str, connections: int) -> dict[str, Any]:
+def stream(watch: Stopwatch, url: str, table: str, file: str) -> dict[str, Any]:
     """The same with its stream of batches: one connection, and nothing waits for the whole result."""
     import connectorx
     import pyarrow.parquet as pq
