@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cdc, fold, full, report
+from benchmarks import cdc, fold, freshness, full, idle, memory, report
 from benchmarks.bench import Bench
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "cdc": cdc.run,
     "full": full.run,
     "fold": fold.run,
+    "memory": memory.run,
+    "freshness": freshness.run,
+    "idle": idle.run,
 }
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from benchmarks.measure import Sample
 from benchmarks.report import Report
 from headwater.demo.server import EmbeddedPostgres
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+BINARIES = Path("/usr/lib/postgresql/15/bin")  # make servers
 #: A server as Debian makes it, but for what log capture needs, and checkpoints are ours.
 SETTINGS: dict[str, str | int] = {
     "wal_level": "logical",

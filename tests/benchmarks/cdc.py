@@ -41,15 +41,19 @@ class Content:
     until: str
     keep: str = "bench_keep"
 
+    @property
+    def fresh(self) -> Path:
+        """The raw log as the last job of ours left it."""
+        return self.store.with_name("fresh")
+
     def ours(self, job: str, profile: str = "") -> Sample:
         """A job of ours on a fresh copy of slot and raw log; checks that nothing is missing."""
         copy_slot(self.url, self.keep, "bench")
-        fresh = self.store.with_name("fresh")
+        fresh = self.fresh
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(self.store, fresh)
         place = {"url": self.url, "slot": "bench", "publication": PUBLICATION, "store": str(fresh)}
         sample = measure.run(f"ours:{job}", profile=profile, **place)
-        shutil.rmtree(fresh)
         told = sample.facts["rows"]
         assert told == self.changes, f"{job}: {told} changes of {self.changes}"
         return sample

@@ -55,3 +55,10 @@ begin
   end loop;
   made := count;
 end $$;
+
+-- Everything in one transaction.
+create procedure big_work(count int, inout made bigint) language plpgsql as $$
+begin
+  insert into orders select * from make_orders(1, count);
+  made := count;
+end $$;

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import warm  # noqa: F401
 from benchmarks.stopwatch import Stopwatch
 from headwater.capture import Capture
 from headwater.config import TableSpec
