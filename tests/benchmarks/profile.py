@@ -16,7 +16,17 @@ from typing import Self
 
 PAUSE = 0.004
 #: Innermost functions in which a thread only waits for others.
-_WAITING = {"wait", "acquire", "select", "poll", "get", "put", "_wait_for_tstate_lock", "wait_readable"}
+_WAITING = {
+    "wait",
+    "acquire",
+    "select",
+    "poll",
+    "get",
+    "put",
+    "_wait_for_tstate_lock",
+    "_try_wait",
+    "wait_readable",
+}
 
 
 class Sampler:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,23 @@ def _burn(seconds: float) -> None:
         pass
 
 
+def burn(watch: Stopwatch, seconds: float) -> dict[str, Any]:
+    _burn(seconds)
+    return {}
+
+
+def wait(watch: Stopwatch) -> dict[str, Any]:
+    threading.Event().wait(0.5)
+    return {}
+
+
 def break_down(watch: Stopwatch) -> None:
     raise ValueError("no such table")
 
 
 def test_a_job_is_charged_its_block_and_its_whole_tree() -> None:
     sample = measure.run("test_harness:spend", megabytes=150, seconds=0.4)
-    assert 0.8 <= sample.cpu_s < 1.2
+    assert 0.8 <= sample.cpu_s < 1.5
     assert sample.seconds >= sample.cpu_s * 0.9
     assert 300 < sample.peak_mb < 450
     assert sample.facts == {"kept": 150 << 20}
@@ -99,10 +110,11 @@ def test_a_job_that_fails_says_why() -> None:
 
 
 def test_a_profile_names_the_function_that_is_busy() -> None:
-    facts = measure.run("test_harness:spend", profile="benchmarks", megabytes=1, seconds=0.4).facts
-    top = facts["profile"][0]
-    assert (top["function"], top["waits"]) == ("benchmarks.test_harness._burn", False)
-    assert top["share"] > 0.4
+    shares = measure.run("test_harness:burn", profile="benchmarks", seconds=0.5).facts["profile"]
+    assert (shares[0]["function"], shares[0]["waits"]) == ("benchmarks.test_harness._burn", False)
+    assert shares[0]["share"] > 0.9
+    waiting = measure.run("test_harness:wait", profile="benchmarks").facts["profile"][0]
+    assert (waiting["function"], waiting["waits"]) == ("benchmarks.test_harness.wait", True)
 
 
 def test_jobs_take_turns(tmp_path: Path) -> None:

@@ -1,9 +1,24 @@
 """Imported by jobs of ours: what Python loads once in a process is start-up, and not measured."""
 
+import importlib.abc
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
-# The demo's data set brings pandas, and pyarrow imports it where it is: a second that users do not pay.
-sys.modules["pandas"] = None  # type: ignore[assignment]
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    """The demo's data set brings pandas, and pyarrow imports it where it is: not at users'."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name, name=name)
+        return None
+
+
+sys.meta_path.insert(0, _NoPandas())
 
 import deltalake  # noqa: E402, F401
 import duckdb  # noqa: E402
