@@ -138,7 +138,7 @@ def seed(watch: Stopwatch, store: str, rows: int) -> dict[str, Any]:
         specs = {TABLE: TableSpec(TABLE)}
         with watch:
             refresh(log, lake, specs, memory_limit=MEMORY)
-            compact_tail(log, lake, specs)
+            compact_tail(lake, specs)
     return {"rows": rows}
 
 
