@@ -42,6 +42,8 @@ def main(given: list[str]) -> int:
     chosen = args.only.split(",") if args.only else list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         words().error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if args.page and args.only:
+        words().error("--page shows one run of all parts: leave out --only")
     args.out.mkdir(parents=True, exist_ok=True)
     failed = False
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.out.absolute()) as folder:

@@ -55,7 +55,7 @@ class Fold:
             self._files[name] = said.facts["files"]
 
     def _random(self) -> int:
-        return min(RANDOM, self.rows // 2048)
+        return min(RANDOM, self.rows // 20)
 
     def ours(self, name: str, mode: str = "mirror", profile: str = "", *, compact: bool = True) -> Sample:
         """What the raw log of a lake holds beyond it, folded in a fresh copy, which stays."""
@@ -108,6 +108,8 @@ def _ranged(bench: Bench, fold: Fold) -> None:
     samples = bench.rounds(jobs)
     ours, sql, merged = samples["ours"], samples["sql"], samples["deltalake"]
     ordered = samples["sql ordered"]
+    assert {s.facts["rows"] for s in ours} == {fold.changes}
+    assert {s.facts["num_target_rows_deleted"] for s in merged} == {fold.changes // 10}
     bench.report.rows += [
         make_row("fold_sql", ours, "CPU s", cpu, "DuckDB SQL, unordered", pairwise(sql, ours, cpu)),
         make_row("fold_sql_limit", sql, "CPU s", cpu),
@@ -130,6 +132,7 @@ def _random(bench: Bench, fold: Fold) -> None:
     samples = bench.rounds(jobs)
     ours, whole = samples["ours"], samples["rewrite"]
     through, base = samples["read through us"], samples["read base"]
+    assert {s.facts["rows"] for s in through} == {s.facts["rows"] for s in whole}, "not the same table"
     bench.report.rows += [
         make_row("fold_random", ours, "s", seconds, "rewrite in SQL", pairwise(ours, whole, seconds)),
         make_row("fold_random_limit", whole, "s", seconds),
@@ -140,7 +143,7 @@ def _random(bench: Bench, fold: Fold) -> None:
 
 
 def _growth(bench: Bench, fold: Fold) -> None:
-    count = min(BATCH, fold.rows // 10 // 2048)
+    count = min(BATCH, fold.rows // 10 // BATCHES // 2)
     jobs: dict[str, Callable[[], Sample]] = {
         "a tenth": partial(fold.grow, "small", fold.rows // 10, BATCHES, count),
         "all": partial(fold.grow, "big", fold.rows, BATCHES, count),
@@ -158,7 +161,7 @@ def _growth(bench: Bench, fold: Fold) -> None:
 
 def _thousand(bench: Bench, fold: Fold) -> None:
     """1,000 batches of 1,000 changes, compacted by policy on the way."""
-    sample = fold.grow("big", fold.rows, 1000, min(RANDOM, fold.rows // 2048))
+    sample = fold.grow("big", fold.rows, 1000, min(RANDOM, fold.rows // 2000))
     written = sample.facts["written"] / sample.facts["logged"]
     bench.report.rows += [
         make_row("fold_thousand", [sample], "s a batch", lambda s: s.seconds / 1000),

@@ -38,8 +38,6 @@ SCHEMA = TableSchema(
 )
 #: Rows of a raw file.
 STEP = 200_000
-#: Successive batches take keys of different remainders: no change meets a row that an earlier one deleted.
-CLASSES = 1024
 
 _AT = pa.scalar(datetime(2026, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _OTHERS = [c.name for c in SCHEMA.columns[1:]]
@@ -94,11 +92,15 @@ def pick_range(rows: int, count: int, dice: np.random.Generator) -> tuple[np.nda
     return _mix(known, new, count // 10, dice)
 
 
-def pick_random(rows: int, count: int, turn: int, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Changes at random keys of the remainder `turn`: 80 % updates, 10 % inserts, 10 % deletes."""
-    room = rows // CLASSES
-    known = turn + CLASSES * dice.choice(room, count * 9 // 10, replace=False)
-    new = turn + CLASSES * dice.choice(room, count - len(known), replace=False)
+def pick_random(
+    rows: int, count: int, dice: np.random.Generator, turn: int = 0, turns: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Changes at random keys: 80 % updates, 10 % inserts, 10 % deletes.
+
+    Each of `turns` batches has keys of another remainder: none meets a row that an earlier one deleted.
+    """
+    known = turn + turns * dice.choice(rows // turns, count * 9 // 10, replace=False)
+    new = turn + turns * dice.choice(rows // turns, count - len(known), replace=False)
     return _mix(known, new, count // 10, dice)
 
 
@@ -147,7 +149,7 @@ def change(watch: Stopwatch, store: str, rows: int, count: int, ranged: bool) ->
     dice = np.random.default_rng(2)
     with open_storage(store) as storage, watch:
         log = RawLog(storage)
-        chosen = pick_range(rows, count, dice) if ranged else pick_random(rows, count, 0, dice)
+        chosen = pick_range(rows, count, dice) if ranged else pick_random(rows, count, dice)
         refs = append(log, *chosen, dice)
         return {"files": [str(log.fetch(ref)) for ref in refs]}
 
@@ -159,8 +161,8 @@ def fold_batches(watch: Stopwatch, store: str, rows: int, count: int, batches: i
     logged, written = 0, 0
     with open_storage(store) as storage:
         log, lake = RawLog(storage), Lake(storage, MEMORY)
-        for turn in range(1, batches + 1):
-            refs = append(log, *pick_random(rows, count, turn, dice), dice)
+        for turn in range(batches):
+            refs = append(log, *pick_random(rows, count, dice, turn, batches), dice)
             before = _written()
             with watch:
                 refresh(log, lake, specs, after=_seq(log) - 1, memory_limit=MEMORY)

@@ -54,7 +54,7 @@ def rewrite(
     order = "ORDER BY id" if ordered else ""
     with duckdb.connect(config={"memory_limit": MEMORY, "threads": "2"}) as con, watch:
         con.execute(
-            f"CREATE TEMP TABLE ch AS SELECT *, {_part(rows)} AS _hw_part FROM read_parquet({changes})"
+            f"CREATE TEMP TABLE ch AS SELECT *, {part_of(rows)} AS _hw_part FROM read_parquet({changes})"
         )
         for part in parts:
             con.execute(
@@ -89,7 +89,7 @@ def merge(watch: Stopwatch, folder: str, changes: list[str], rows: int) -> dict[
     parts = ", ".join(map(str, TOUCHED))
     with watch:
         with duckdb.connect() as con:
-            query = f"SELECT *, {_part(rows)}::INT AS p FROM read_parquet({changes})"
+            query = f"SELECT *, {part_of(rows)}::INT AS p FROM read_parquet({changes})"
             source = con.execute(query).to_arrow_table().drop(["_hw_unset"])
         table = deltalake.DeltaTable(f"{folder}/delta")
         done = (
@@ -109,7 +109,7 @@ def _file(folder: str, part: int) -> Path:
     return Path(folder) / "files" / f"{part}.parquet"
 
 
-def _part(rows: int) -> str:
+def part_of(rows: int) -> str:
     """The part of a key: of k rows of a table, each part has its 51st."""
     return f"((id // 2 + 1) * {PARTS} - 1) // {rows}"
 

@@ -6,18 +6,19 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pytest
 
 from benchmarks import measure, report
 from benchmarks.bench import BINARIES, Bench
+from benchmarks.lakes import pick_random, pick_range
 from benchmarks.measure import JobFailed, Sample
 from benchmarks.report import BEGIN, END, TARGETS, Report, Row, make_row, pairwise
-from benchmarks.stopwatch import Stopwatch
+from benchmarks.rewrites import PARTS, TOUCHED, part_of
 from servers import need
 
 
@@ -64,40 +65,8 @@ def test_the_parts_give_all_that_is_asked_for() -> None:
     assert given | {"cdc_debezium", "full_peer"} == set(TARGETS)
 
 
-def spend(watch: Stopwatch, megabytes: int, seconds: float) -> dict[str, Any]:
-    """A job that holds memory and a core outside its timed block, then in it, then in a child."""
-    kept = bytearray(megabytes << 20)
-    _burn(seconds)
-    with watch:
-        _burn(seconds)
-        child = f"x = bytearray({megabytes} << 20); import time; t = time.process_time()\n"
-        busy = f"{child}while time.process_time() - t < {seconds}: pass"
-        subprocess.run([sys.executable, "-c", busy], check=True)
-    return {"kept": len(kept)}
-
-
-def _burn(seconds: float) -> None:
-    began = time.process_time()
-    while time.process_time() - began < seconds:
-        pass
-
-
-def burn(watch: Stopwatch, seconds: float) -> dict[str, Any]:
-    _burn(seconds)
-    return {}
-
-
-def wait(watch: Stopwatch) -> dict[str, Any]:
-    threading.Event().wait(0.5)
-    return {}
-
-
-def break_down(watch: Stopwatch) -> None:
-    raise ValueError("no such table")
-
-
 def test_a_job_is_charged_its_block_and_its_whole_tree() -> None:
-    sample = measure.run("test_harness:spend", megabytes=150, seconds=0.4)
+    sample = measure.run("trial:spend", megabytes=150, seconds=0.4)
     assert 0.8 <= sample.cpu_s < 1.5
     assert sample.seconds >= sample.cpu_s * 0.9
     assert 300 < sample.peak_mb < 450
@@ -106,15 +75,15 @@ def test_a_job_is_charged_its_block_and_its_whole_tree() -> None:
 
 def test_a_job_that_fails_says_why() -> None:
     with pytest.raises(JobFailed, match=r"(?s)break_down.*no such table"):
-        measure.run("test_harness:break_down")
+        measure.run("trial:break_down")
 
 
 def test_a_profile_names_the_function_that_is_busy() -> None:
-    shares = measure.run("test_harness:burn", profile="benchmarks", seconds=0.5).facts["profile"]
-    assert (shares[0]["function"], shares[0]["waits"]) == ("benchmarks.test_harness._burn", False)
+    shares = measure.run("trial:burn", profile="benchmarks", seconds=0.5).facts["profile"]
+    assert (shares[0]["function"], shares[0]["waits"]) == ("benchmarks.trial._burn", False)
     assert shares[0]["share"] > 0.9
-    waiting = measure.run("test_harness:wait", profile="benchmarks").facts["profile"][0]
-    assert (waiting["function"], waiting["waits"]) == ("benchmarks.test_harness.wait", True)
+    waiting = measure.run("trial:wait", profile="benchmarks").facts["profile"][0]
+    assert (waiting["function"], waiting["waits"]) == ("benchmarks.trial.wait", True)
 
 
 def test_jobs_take_turns(tmp_path: Path) -> None:
@@ -168,6 +137,36 @@ def test_the_page_gets_the_figures_and_keeps_its_words(tmp_path: Path) -> None:
     again = page.read_text()
     report.write_page(Report.load(tmp_path), page)
     assert page.read_text() == again
+
+
+def test_the_page_tells_what_each_target_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    before = page[: page.index(BEGIN)]
+    assert {name for name in TARGETS if f"`{name}`" not in before} == set()
+
+
+def test_batches_of_one_lake_never_meet_a_deleted_row() -> None:
+    dice, gone, made = np.random.default_rng(5), set(), set()
+    for turn in range(4):
+        ids, ops = pick_random(1000, 100, dice, turn, 4)
+        chosen = {op: set(ids[ops == op].tolist()) for op in "ucd"}
+        assert [len(chosen[op]) for op in "ucd"] == [80, 10, 10]
+        assert all(key % 2 == 0 for key in chosen["u"] | chosen["d"]) and all(key % 2 for key in chosen["c"])
+        assert not gone & (chosen["u"] | chosen["d"]) and not made & chosen["c"]
+        gone |= chosen["d"]
+        made |= chosen["c"]
+
+
+def test_changes_of_a_range_lie_in_the_parts_that_are_rewritten() -> None:
+    rows = 5123
+    ids, _ = pick_range(rows, 200, np.random.default_rng(5))
+    con = duckdb.connect()
+    parts = con.sql(f"SELECT {part_of(rows)} FROM (SELECT unnest({ids.tolist()}) AS id)").fetchall()
+    assert {part for (part,) in parts} == set(TOUCHED)
+    first = [rows * part // PARTS * 2 for part in range(PARTS)]
+    assert con.sql(f"SELECT {part_of(rows)} FROM (SELECT unnest({first}) AS id)").fetchall() == [
+        (part,) for part in range(PARTS)
+    ]
 
 
 def test_a_page_without_its_markers_is_refused(tmp_path: Path) -> None:
