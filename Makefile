@@ -20,9 +20,9 @@ lint: .venv/bin/ruff
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 
-# Benchmarks print numbers and fail on nothing; they live in tests/benchmarks/bench_*.py.
-bench: .venv/bin/ruff
-	.venv/bin/python -m pytest tests/benchmarks -o python_files='bench_*.py' --timeout=0 -s $(ARGS)
+# make bench ARGS="--only cdc --scale 0.1 --repeats 1"; --help lists the rest. docs/performance.md says what is measured.
+bench: setup
+	UV="$(UV)" PYTHONPATH=tests .venv/bin/python -m benchmarks $(ARGS)
 
 setup: $(filter .uv/%,$(UV)) servers
 	$(SYNC) --all-extras
