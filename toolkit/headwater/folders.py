@@ -44,7 +44,8 @@ def folded(text: str) -> str:
     return (
         f"CASE WHEN {text} IS NULL THEN '{NULL}' WHEN {text} = '' THEN '{EMPTY}'"
         f" WHEN regexp_full_match({text}, '[A-Za-z0-9-][A-Za-z0-9._-]{{0,{LONGEST - 1}}}') THEN {text}"
-        f" WHEN strlen({_escaped(text)}) <= {LONGEST} THEN {_escaped(text)} ELSE {_cut(text)} END"
+        f" WHEN strlen({text}) <= {LONGEST // 3} OR strlen({_escaped(text)}) <= {LONGEST} THEN {_escaped(text)}"
+        f" ELSE {_cut(text)} END"
     )
 
 
@@ -53,7 +54,10 @@ def _escaped(text: str) -> str:
     run = rf"CASE WHEN regexp_full_match(p, '[{_SAFE}]+') THEN p ELSE replace(url_encode(p), '~', '%7E') END"
     joined = f"array_to_string(list_transform({runs}, lambda p: {run}), '')"
     whole = f"replace(url_encode({text}), '~', '%7E')"
-    return _not_hidden(f"CASE WHEN nfc_normalize({text}) = {text} THEN {joined} ELSE {whole} END")
+    return _not_hidden(
+        f"CASE WHEN strlen({text}) = length({text}) OR nfc_normalize({text}) <> {text} THEN {whole}"
+        f" WHEN regexp_full_match({text}, '[{_SAFE}]+') THEN {text} ELSE {joined} END"
+    )
 
 
 def _cut(text: str) -> str:

@@ -300,7 +300,7 @@ def _print_literal(text: str) -> str:
     return text.replace("%", "%%").replace(")", "%)")
 
 
-_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+_IN_INT64 = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32())
 _UNLIKE_ITSELF = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_floating)
 
 
@@ -343,7 +343,7 @@ def _fits(takes: str, arrow: pa.DataType) -> bool:
     if takes == TIMESTAMP:
         return bool(pa.types.is_timestamp(arrow) or pa.types.is_date(arrow))
     whole_decimal = pa.types.is_decimal(arrow) and arrow.scale == 0
-    return takes == VARCHAR or arrow in _INTEGERS or whole_decimal
+    return takes == VARCHAR or arrow in (*_IN_INT64, pa.uint64()) or whole_decimal
 
 
 def _unfit(layout: Layout, use: Use, column: Column) -> Exception:
@@ -411,9 +411,10 @@ def _use_sql(use: Use, column: Column) -> str:
     value = quote(column.name)
     if use.code.takes == TIMESTAMP and pa.types.is_timestamp(column.type) and column.type.tz:
         value = f"timezone('UTC', {value})"
-    elif use.code.takes == INTEGER and (use.zeros is not None or pa.types.is_decimal(column.type)):
+    elif use.code.takes == INTEGER and (column.type not in _IN_INT64 or (use.zeros or 0) > 18):
         value = f"CAST({value} AS HUGEINT)"
+    elif use.code.takes == INTEGER:
+        value = f"CAST({value} AS BIGINT)"
     elif use.code.takes == VARCHAR:
         value = canonical_text(value, duckdb_type(column.type))
-    tens = f"CAST({10 ** (use.zeros or 0)} AS HUGEINT)"
-    return use.code.sql.format(x=value, n=use.width, tens=tens)
+    return use.code.sql.format(x=value, n=use.width, tens=10 ** (use.zeros or 0))
