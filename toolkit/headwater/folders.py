@@ -44,8 +44,9 @@ def folded(text: str) -> str:
     return (
         f"CASE WHEN {text} IS NULL THEN '{NULL}' WHEN {text} = '' THEN '{EMPTY}'"
         f" WHEN regexp_full_match({text}, '[A-Za-z0-9-][A-Za-z0-9._-]{{0,{LONGEST - 1}}}') THEN {text}"
-        f" WHEN strlen({text}) <= {LONGEST // 3} OR strlen({_escaped(text)}) <= {LONGEST} THEN {_escaped(text)}"
-        f" ELSE {_cut(text)} END"
+        # An escape takes three bytes for one, so short values need not be escaped to be measured.
+        f" WHEN strlen({text}) <= {LONGEST // 3} OR strlen({_escaped(text)}) <= {LONGEST}"
+        f" THEN {_escaped(text)} ELSE {_cut(text)} END"
     )
 
 
