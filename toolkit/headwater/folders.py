@@ -41,12 +41,11 @@ class Folder:
 def folded(text: str) -> str:
     """DuckDB SQL of the folder text of `text`, an expression of type VARCHAR; never NULL."""
     # Most values need no change, and DuckDB computes a branch only for the rows that reach it.
+    measured = f"lambda e: CASE WHEN strlen(e) <= {LONGEST} THEN e ELSE {_cut(text)} END"
     return (
         f"CASE WHEN {text} IS NULL THEN '{NULL}' WHEN {text} = '' THEN '{EMPTY}'"
         f" WHEN regexp_full_match({text}, '[A-Za-z0-9-][A-Za-z0-9._-]{{0,{LONGEST - 1}}}') THEN {text}"
-        # An escape takes three bytes for one, so short values need not be escaped to be measured.
-        f" WHEN strlen({text}) <= {LONGEST // 3} OR strlen({_escaped(text)}) <= {LONGEST}"
-        f" THEN {_escaped(text)} ELSE {_cut(text)} END"
+        f" ELSE list_transform([{_escaped(text)}], {measured})[1] END"
     )
 
 

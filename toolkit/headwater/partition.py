@@ -401,7 +401,7 @@ def _folder(segment: Segment, column: Column) -> str:
 
 def _is_plain(segment: Segment) -> bool:
     """Whether every value is short and free of characters to escape: digits and plain fixed text."""
-    codes = sum(use.width or 39 for use in segment.uses)
+    codes = sum(use.width or (39 if use.letter == "i" else 7) for use in segment.uses)
     fixed = (p for p in segment.parts if isinstance(p, str))
     numbers = all(use.letter != "s" for use in segment.uses)
     return numbers and codes <= LONGEST and all(escape(p) == p for p in fixed)
