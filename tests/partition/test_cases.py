@@ -43,8 +43,8 @@ def arrow(text: str) -> pa.DataType:
     return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _TYPES[text]
 
 
-def table(cells: str) -> tuple[TableSchema, str]:
-    """The schema that the cells tell, with columns before and between that nobody looks at, and its one row."""
+def make_table(cells: str) -> tuple[TableSchema, str]:
+    """The schema that the cells tell, with other columns before and between them, and its one row."""
     columns: list[Column] = []
     values: list[str] = []
     for cell in map(_CELL.fullmatch, cells.split(" & ")):
@@ -79,7 +79,7 @@ def db() -> duckdb.DuckDBPyConnection:
 
 @pytest.mark.parametrize(("layout", "cells", "folder"), rows(), ids=[f"{r[0]} {r[1]}"[:60] for r in rows()])
 def test_folder(db: duckdb.DuckDBPyConnection, layout: str, cells: str, folder: str) -> None:
-    schema, relation = table(cells)
+    schema, relation = make_table(cells)
     found = db.execute(f"SELECT {', '.join(folder_sql(parse(layout), schema))} FROM {relation}").fetchone()
     assert found is not None and "/".join(found) == folder
     assert str(parse(layout)) == layout

@@ -117,8 +117,15 @@ def test_folders_of_text_are_injective_safe_and_readable_again(values: list[str 
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.text(st.characters(codec="latin-1"), min_size=1, max_size=40), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.text(st.characters(codec="latin-1", exclude_characters="\0"), min_size=1, max_size=20),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_the_fixed_text_is_escaped_as_values_are(values: list[str]) -> None:
+    # No layout has a NUL in its text; DuckDB escapes all of a value that has one.
     assert folders("/@1(%s)", values, pa.string()) == [escape(v) for v in values]
 
 

@@ -130,7 +130,9 @@ def _read_word(text: str) -> str:
         precision, scale = int(found[1]), int(found[2])
         if not 1 <= precision <= 38 or scale > precision:
             hint = "write for example decimal(18,2)"
-            raise ConfigError(f"{text} has at most 38 digits, and no more of them after the point", hint=hint)
+            raise ConfigError(
+                f"{text} has more than 38 digits, or more after the point than in all", hint=hint
+            )
         return f"decimal({precision},{scale})"
     if word in TARGETS and word != "decimal":
         return word
