@@ -34,7 +34,7 @@ def double(text: str) -> float | str:
         if true == 0:
             return nearest
         digits = len("".join(map(str, true.as_tuple().digits)).strip("0"))
-        if digits > 17 or math.isinf(nearest):
+        if math.isinf(nearest):
             return BAD
         back = decimal.Decimal(f"{decimal.Decimal(nearest):.{digits - 1}e}")
         return nearest if back == true else BAD

@@ -12,7 +12,7 @@ import pytest
 
 from headwater.canonical import duckdb_type, literal
 from headwater.casts import TARGETS, Cast, arrow_type, cast_sql, read_cast
-from headwater.datepattern import LETTERS
+from headwater.datepattern import LETTERS, Letter
 from headwater.errors import ConfigError
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -95,6 +95,12 @@ def test_every_letter_and_type_has_a_case() -> None:
     missing = set(LETTERS) - runs - {"E", "S"}  # these stand for longer spellings, which have cases
     assert not missing
     assert {c.to.partition("(")[0] for c in changes} == set(TARGETS)
+
+
+@pytest.mark.parametrize("row", LETTERS.values(), ids=list(LETTERS))
+def test_the_example_of_the_documentation_matches(row: Letter) -> None:
+    assert re.fullmatch(row.regex or "[0-9]", row.example)
+    assert row.digits in (0, len(row.example))
 
 
 def test_words_are_read_in_any_case_and_a_plain_word_is_enough() -> None:

@@ -121,7 +121,7 @@ PATTERNS: dict[tuple[str, str], tuple[str, ...]] = {
     ("timestamp", "yyyyMMddHHmmssSSS"): ("20180305070809123", "00010101000000000"),
     ("timestamp", "yyyyMMddHHmmss.SSSSSSS"): ("20180305070809.1234560", "20180305070809.1234567"),
     ("timestamp", "d/M/yyyy h:m:s a"): ("5/3/2018 12:0:0 AM", "05/03/2018 1:8:9 pm", "5/3/2018 0:1:2 PM"),
-    ("timestamp", "yyyy-MM-dd[ hh:mm[:ss] a]"): ("2018-03-05", "2018-03-05 12:00 PM", "2018-03-05 12:00:5 am"),
+    ("timestamp", "yyyy-MM-dd[ hh:mm[:ss]a]"): ("2018-03-05", "2018-03-05 12:00PM", "2018-03-05 12:00:59am"),
     ("timestamp", "yyyy-MM-dd'T'HH:mm:ss[.SSS]XXX"): ("2018-03-05T07:08:09Z", "0001-01-01T00:00:00.12+18:00"),
     ("timestamp", "yyyy-MM-dd HHX"): ("2018-03-05 07Z", "2018-03-05 07-0130", "2018-03-05 07+18"),
     ("timestamp", "yyMMddHHmmZ"): ("1803050708+0100", "1803050708-1801"),

@@ -266,9 +266,8 @@ def _double_sql(text: str) -> str:
     back = _significant(
         f"regexp_replace(printf('%.*e', greatest(length({digits}), 1) - 1, {value}), 'e.*$', '')"
     )
-    kept = f"length({digits}) <= 17 AND {back} = {digits}"
     number = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    return _when_of_form(text, number, f"CASE WHEN {kept} THEN {value} END")
+    return _when_of_form(text, number, f"CASE WHEN {back} = {digits} THEN {value} END")
 
 
 def _significant(text: str) -> str:

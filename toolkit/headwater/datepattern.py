@@ -153,7 +153,7 @@ class Pattern:
         if "yearday" in self.parts:
             start = f"TRY_CAST({year} || '-01-01' AS DATE)"
             date = f"{start} + (TRY_CAST({self._part('yearday', groups, '1')} AS INTEGER) - 1)"
-            same = f"strftime({date}, '%Y') = {year} AND {date} >= {start}"
+            same = f"strftime({date}, '%Y') = {year}"
             date = f"CASE WHEN {same} THEN {date} END"
         else:
             month, day = self._part("month", groups, "01"), self._part("day", groups, "01")

@@ -411,10 +411,8 @@ def _use_sql(use: Use, column: Column) -> str:
     value = quote(column.name)
     if use.code.takes == TIMESTAMP and pa.types.is_timestamp(column.type) and column.type.tz:
         value = f"timezone('UTC', {value})"
-    elif use.code.takes == INTEGER and (column.type not in _IN_INT64 or (use.zeros or 0) > 18):
-        value = f"CAST({value} AS HUGEINT)"
     elif use.code.takes == INTEGER:
-        value = f"CAST({value} AS BIGINT)"
+        value = f"CAST({value} AS {'BIGINT' if column.type in _IN_INT64 else 'HUGEINT'})"
     elif use.code.takes == VARCHAR:
         value = canonical_text(value, duckdb_type(column.type))
     return use.code.sql.format(x=value, n=use.width, tens=10 ** (use.zeros or 0))
