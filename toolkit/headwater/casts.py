@@ -245,8 +245,7 @@ def _value_sql(cast: Cast, text: str) -> str:
     if cast.format:
         return _moment_sql(cast.to, read_pattern(cast.format), text)
     if cast.to in ("integer", "bigint"):
-        whole = f"TRY_CAST(split_part({text}, '.', 1) AS {cast.to.upper()})"
-        return _when_of_form(text, r"[+-]?[0-9]+(?:\.0+)?", whole)
+        return _whole_sql(text, cast.to.upper())
     if cast.to == "double":
         return _double_sql(text)
     scale = arrow_type(cast).scale
@@ -255,19 +254,26 @@ def _value_sql(cast: Cast, text: str) -> str:
     return _when_of_form(text, form, f"TRY_CAST({text} AS {cast.to.upper()})")
 
 
-def _when_of_form(text: str, form: str, value: str) -> str:
-    return f"CASE WHEN regexp_full_match({text}, '{form}') THEN {value} END"
+def _when_of_form(text: str, form: str, value: str, otherwise: str = "NULL") -> str:
+    return f"CASE WHEN regexp_full_match({text}, '{form}') THEN {value} ELSE {otherwise} END"
+
+
+def _whole_sql(text: str, wanted: str) -> str:
+    before_point = f"TRY_CAST(split_part({text}, '.', 1) AS {wanted})"
+    with_zeros = _when_of_form(text, r"[+-]?[0-9]+\.0+", before_point)
+    return _when_of_form(text, "[+-]?[0-9]+", f"TRY_CAST({text} AS {wanted})", with_zeros)
 
 
 def _double_sql(text: str) -> str:
     """The nearest double, if it has every digit of the text: written with as many, it reads the same."""
     value = f"TRY_CAST({text} AS DOUBLE)"
     digits = _significant(rf"regexp_replace({text}, '[eE].*$', '')")
-    back = _significant(
-        f"regexp_replace(printf('%.*e', greatest(length({digits}), 1) - 1, {value}), 'e.*$', '')"
-    )
+    size = f"greatest(length({digits}), 1) - 1"
+    back = _significant(f"regexp_replace(printf('%.*e', {size}, {value}), 'e.*$', '')")
     number = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    return _when_of_form(text, number, f"CASE WHEN {back} = {digits} THEN {value} END")
+    careful = _when_of_form(text, number, f"CASE WHEN {back} = {digits} THEN {value} END")
+    # Up to 15 digits always come back (DBL_DIG), and most numbers have fewer.
+    return _when_of_form(text, r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?", value, careful)
 
 
 def _significant(text: str) -> str:

@@ -52,7 +52,7 @@ _HOURS = "[01][0-9]|2[0-3]"
 _SIXTY = "[0-5][0-9]"
 _OFFSET_HOURS = "0[0-9]|1[0-7]"
 
-#: The next row a user needs goes here, with a line in tests/cases/date_patterns.txt.
+#: The next row a user needs goes here, with a line in tests/cases/casts.txt.
 LETTERS: dict[str, Letter] = {
     row.spelling: row
     for row in (
@@ -128,11 +128,22 @@ class Pattern:
         """The parts that stand in an optional section."""
         return frozenset(p.letter.part for p in self.pieces if p.letter and p.section)
 
+    @cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Where each part stands, from 1, and its size, when that is the same in all texts; otherwise {}."""
+        places, at = {}, 1
+        for piece in self.pieces:
+            if piece.section or (piece.letter and not piece.letter.digits):
+                return {}
+            if piece.letter:
+                places[piece.letter.part] = (at, piece.letter.digits)
+            at += piece.letter.digits if piece.letter else len(piece.text)
+        return places
+
     @property
     def length(self) -> int:
-        """How many characters a text has, when all fit one length and it begins with a digit; otherwise 0."""
-        first = self.pieces[0].letter
-        if first is None or any(p.section or (p.letter and not p.letter.digits) for p in self.pieces):
+        """How many characters a text has, when all have as many and begin with a digit; otherwise 0."""
+        if not self.places or not self.pieces[0].letter:
             return 0
         return sum(p.letter.digits if p.letter else len(p.text) for p in self.pieces)
 
@@ -148,58 +159,65 @@ class Pattern:
 
     def date_sql(self, text: str) -> str:
         """DuckDB SQL of the DATE that `text` (VARCHAR) says; NULL where it says none."""
-        groups = self._groups(text)
-        year = f"nullif({self._part('year', groups, '')}, '0000')"
+        year = f"nullif({self._part('year', text, '')}, '0000')"
         if "yearday" in self.parts:
             start = f"TRY_CAST({year} || '-01-01' AS DATE)"
-            date = f"{start} + (TRY_CAST({self._part('yearday', groups, '1')} AS INTEGER) - 1)"
-            same = f"strftime({date}, '%Y') = {year}"
-            date = f"CASE WHEN {same} THEN {date} END"
+            date = f"{start} + (TRY_CAST({self._part('yearday', text, '1')} AS INTEGER) - 1)"
+            date = f"CASE WHEN strftime({date}, '%Y') = {year} THEN {date} END"
         else:
-            month, day = self._part("month", groups, "01"), self._part("day", groups, "01")
+            month, day = self._part("month", text, "01"), self._part("day", text, "01")
             date = f"TRY_CAST({year} || '-' || {month} || '-' || {day} AS DATE)"
-        return self._checked(date, groups)
-
-    def _checked(self, date: str, groups: str) -> str:
-        checks = [f"{groups}.whole <> ''"]
+        checks = self._matches(text)
         if "weekday" in self.parts:
-            said = f"lower(left({groups}.weekday, 3))"
-            checks.append(f"{said} IN ('', lower(left(dayname({date}), 3)))")
-        return f"CASE WHEN {' AND '.join(checks)} THEN {date} END"
+            said = f"lower(left({self._group('weekday', text)}, 3))"
+            checks += f" AND {said} IN ('', lower(left(dayname({date}), 3)))"
+        return f"CASE WHEN {checks} THEN {date} END"
 
     def time_sql(self, text: str) -> str:
         """DuckDB SQL of the TIME that `text` says: midnight where it says none, NULL without a match."""
-        groups = self._groups(text)
-        hour = self._part("hour", groups, "00")
+        hour = self._part("hour", text, "00")
         if "half_hour" in self.parts:
             # An optional section that is absent gives neither: midnight.
-            number = f"TRY_CAST({groups}.half_hour AS INTEGER) % 12"
-            noon = f"12 * CAST(lower({groups}.half) = 'pm' AS INTEGER)"
+            number = f"TRY_CAST({self._group('half_hour', text)} AS INTEGER) % 12"
+            noon = f"12 * CAST(lower({self._group('half', text)}) = 'pm' AS INTEGER)"
             hour = f"coalesce(CAST({number} + {noon} AS VARCHAR), '00')"
-        minute, second = self._part("minute", groups, "00"), self._part("second", groups, "00")
-        fraction = f"left({self._part('fraction', groups, '0')}, 6)"
-        clock = f"{hour} || ':' || {minute} || ':' || {second} || '.' || {fraction}"
-        return f"CASE WHEN {groups}.whole <> '' THEN TRY_CAST({clock} AS TIME) END"
+        minute, second = self._part("minute", text, "00"), self._part("second", text, "00")
+        clock = f"{hour} || ':' || {minute} || ':' || {second}"
+        if "fraction" in self.parts:
+            clock += f" || '.' || left({self._part('fraction', text, '0')}, 6)"
+        return f"CASE WHEN {self._matches(text)} THEN TRY_CAST({clock} AS TIME) END"
 
     def offset_sql(self, text: str) -> str:
         """DuckDB SQL of the offset from UTC that `text` says, an INTERVAL."""
-        said = f"replace({self._groups(text)}.\"offset\", ':', '')"
+        said = f"replace({self._group('offset', text)}, ':', '')"
         hours, minutes = f"TRY_CAST({said}[2:3] AS INTEGER)", f"TRY_CAST({said}[4:5] AS INTEGER)"
         size = f"coalesce({hours} * 60, 0) + coalesce({minutes}, 0)"
         return f"to_minutes(CASE WHEN {said}[1] = '-' THEN -1 ELSE 1 END * ({size}))"
+
+    def _part(self, name: str, text: str, absent: str) -> str:
+        letter = next((p.letter for p in self.pieces if p.letter and p.letter.part == name), None)
+        if letter is None:
+            return f"'{absent}'"
+        group = self._group(name, text)
+        value = letter.sql.format(g=group)
+        return f"CASE WHEN {group} = '' THEN '{absent}' ELSE {value} END" if name in self.optional else value
+
+    def _matches(self, text: str) -> str:
+        # A match without groups is cheaper, and parts at known places are cut out without them.
+        if self.places:
+            return f"regexp_full_match({text}, {literal(self.regex())})"
+        return f"{self._groups(text)}.whole <> ''"
+
+    def _group(self, name: str, text: str) -> str:
+        if self.places:
+            at, size = self.places[name]
+            return f"substr({text}, {at}, {size})"
+        return f'{self._groups(text)}."{name}"'
 
     def _groups(self, text: str) -> str:
         # DuckDB computes the same expression once for a row, however often it stands in a statement.
         names = ", ".join(f"'{p.letter.part}'" for p in self.pieces if p.letter)
         return f"regexp_extract({text}, {literal(self.regex())}, ['whole', {names}])"
-
-    def _part(self, name: str, groups: str, absent: str) -> str:
-        letter = next((p.letter for p in self.pieces if p.letter and p.letter.part == name), None)
-        if letter is None:
-            return f"'{absent}'"
-        group = f'{groups}."{name}"'
-        value = letter.sql.format(g=group)
-        return f"CASE WHEN {group} = '' THEN '{absent}' ELSE {value} END" if name in self.optional else value
 
 
 def _brackets(before: tuple[int, ...], after: tuple[int, ...]) -> str:
