@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from headwater.casts import TARGETS, Cast
 from headwater.cli.words import Parser, make_parser
 from headwater.config.fields import FILE, Field
 from headwater.config.schema import json_schema
+from headwater.datepattern import LETTERS
+from headwater.partition import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -83,6 +86,32 @@ def _command(parser: Parser) -> str:
     return "\n".join(lines)
 
 
+def partition_codes() -> str:
+    """The codes of the partition language."""
+    lines = ["| code | takes | gives | for example | is |", "|---|---|---|---|---|"]
+    lines += [f"| `{c.spelling}` | {c.takes} | {c.says} | {c.value} | `{c.gives}` |" for c in CODES.values()]
+    return "\n".join(lines)
+
+
+def type_table() -> str:
+    """What a column can become."""
+    lines = ["| in words | in letters | Arrow type | meaning |", "|---|---|---|---|"]
+    for target in TARGETS.values():
+        word = "decimal(p,s)" if target.word == "decimal" else target.word
+        letters = Cast(target.word, "format" * target.takes_format).letters()
+        arrow = "decimal128(p, s)" if target.word == "decimal" else target.type
+        cells = [f"`{word}`", f"`{letters}`" if letters else "", str(arrow), target.says]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def pattern_letters() -> str:
+    """The letters of date formats."""
+    lines = ["| letters | mean | for example |", "|---|---|---|"]
+    lines += [f"| `{row.spelling}` | {row.says} | `{row.example}` |" for row in LETTERS.values()]
+    return "\n".join(lines)
+
+
 def filled(page: str, name: str, text: str) -> str:
     """The page with the text between the marks of a generated part."""
     begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
@@ -93,10 +122,14 @@ def filled(page: str, name: str, text: str) -> str:
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     configuration, cli = DOCS / "configuration.md", DOCS / "cli.md"
+    partitions, changes = DOCS / "partitions.md", DOCS / "type-changes.md"
+    types = filled(changes.read_text(), "types", type_table())
     return {
         DOCS / "headwater.schema.json": schema_text(),
         configuration: filled(configuration.read_text(), "fields", field_table()),
         cli: filled(cli.read_text(), "commands", command_reference()),
+        partitions: filled(partitions.read_text(), "partition codes", partition_codes()),
+        changes: filled(types, "pattern letters", pattern_letters()),
     }
 
 
