@@ -16,7 +16,7 @@ from headwater.errors import DecodeError, PreflightFailed, SourceError
 from headwater.sources.postgres import wire
 from headwater.sources.postgres.cells import PAD
 from headwater.sources.postgres.connect import Server, make_server
-from headwater.sources.postgres.frames import Frames, find_messages, lay_out
+from headwater.sources.postgres.frames import find_messages, lay_out
 from servers.postgres import Database
 from servers.proxy import TcpProxy
 from servers.tls import Certificates
