@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,16 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from headwater import load
+from headwater.capture import Capture
+from headwater.demo.server import EmbeddedPostgres
+from headwater.errors import SourceError, StorageError
 from headwater.model import TableId
+from headwater.raw import RawLog
+from headwater.sources.postgres import PostgresSource, copies, parts
+from headwater.storage import Storage
 from servers.postgres import Database
+from servers.proxy import TcpProxy
 
 pytestmark = pytest.mark.live
 
@@ -207,3 +216,83 @@ def test_a_tiny_cut_time_makes_many_sittings(pg: Database, tmp_path: Path) -> No
     loads = {e["position"] for e in entries(tmp_path) if any(r.get("part") for r in e["batches"])}
     assert len(loads) > 5
     assert {r["epoch"] for r in refs(tmp_path)} == {1}
+
+
+@contextmanager
+def capturing(url: str, folder: Path, **options: Any) -> Iterator[Capture]:
+    source = PostgresSource(url=url, slot="hw_test", publication="hw_test", **options)
+    try:
+        with Storage.open(str(folder), cache=folder) as storage:
+            wanted = [info for info in source.tables() if info.schema.table == TABLE]
+            yield Capture(source, RawLog(storage), wanted)
+    finally:
+        source.close()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 256 << 10)
+    monkeypatch.setattr(parts, "_FEWEST", 8)
+    monkeypatch.setattr(load, "SMALL", 0)
+    monkeypatch.setattr(copies, "CHUNK", 64 << 10)
+
+
+def left_behind() -> list[threading.Thread]:
+    ours = ("headwater-load", "headwater-receive")
+    return [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
+
+
+def read_ranges(log: str) -> list[str]:
+    """The ranges of blocks that the server was asked for."""
+    return re.findall(r"copy \(select [^\n]* where (ctid [^\n]*)\) to stdout", log)
+
+
+def test_a_lost_connection_ends_the_load_and_what_was_read_is_not_read_again(
+    pg_own: Callable[..., EmbeddedPostgres], tmp_path: Path, small_parts: None
+) -> None:
+    server = pg_own(15, log_statement="all")
+    pg = Database(server, "postgres")
+    pg.run(SETUP)
+    store = tmp_path / "store"
+    with TcpProxy(server.port) as proxy:
+        with capturing(proxy.through(pg.url), store, connections=2) as capture:
+            proxy.cut_after(8_500_000)
+            with pytest.raises(SourceError):
+                capture.start()
+            assert not left_behind()
+        done = set(parts_of(store, 1))
+        assert done
+        pg.run("update t set n = -1 where id % 3 = 0")
+        before = len(server.log.read_text())
+        with capturing(pg.url, store, connections=2) as capture:
+            capture.start()
+            capture.drain()
+    asked = read_ranges(server.log.read_text()[before:])
+    assert len(asked) == len(set(asked)) > 0
+    assert not {parts.condition(part) for part in done} & set(asked)
+    assert {r["epoch"] for r in refs(store)} == {1}
+    assert_exact(pg, store)
+
+
+def test_a_failure_to_store_ends_all_readers(
+    pg: Database, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pg.run(SETUP)
+    real, count = RawLog.stage, iter(range(1000))
+
+    def stage(log: RawLog, *args: Any) -> Any:
+        if next(count) == 6:
+            raise StorageError("the disk is full")
+        return real(log, *args)
+
+    with capturing(pg.url, tmp_path, connections=3) as capture:
+        monkeypatch.setattr(RawLog, "stage", stage)
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="the disk is full"):
+            capture.start()
+        assert time.monotonic() - began < 20
+        assert not left_behind()
+        monkeypatch.setattr(RawLog, "stage", real)
+        capture.start()
+        capture.drain()
+    assert_exact(pg, tmp_path)
