@@ -16,6 +16,7 @@ import numpy as np
 
 from headwater.model import Column, TableId, TableSchema
 from headwater.sources.postgres.decode import Relation, RelationColumn, decode_changes, decode_copy
+from headwater.sources.postgres.frames import lay_out
 from headwater.sources.postgres.values import NativeType, arrow_type
 from postgres.wire import copy_row, insert
 
@@ -99,7 +100,7 @@ def test_decode_rates() -> None:
     numbers = np.arange(count)
     plain = seconds(lambda: decode_rows(payloads[: count // 10])) * 10
     for name, work in (
-        ("decode_changes", lambda: decode_changes(relation, natives, schema, payloads, numbers)),
+        ("decode_changes", lambda: decode_changes(relation, natives, schema, [lay_out(payloads)], numbers)),
         ("decode_copy", lambda: decode_copy(text, natives, schema, 0)),
     ):
         took = seconds(work)

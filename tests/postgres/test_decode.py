@@ -23,6 +23,7 @@ from headwater.sources.postgres.decode import (
     decode_changes,
     decode_copy,
 )
+from headwater.sources.postgres.frames import lay_out
 from headwater.sources.postgres.values import NativeType, arrow_type
 from postgres import wire
 from postgres.plain import ERROR, ODD, canonical, meaning
@@ -65,7 +66,9 @@ class Shape:
 
     def decode(self, payloads: Sequence[bytes], ordinals: Sequence[int] | None = None) -> list[Row]:
         numbers = np.arange(len(payloads)) if ordinals is None else np.array(ordinals, np.int64)
-        return rows_of(decode_changes(self.relation, self.natives, self.schema, payloads, numbers), self)
+        return rows_of(
+            decode_changes(self.relation, self.natives, self.schema, [lay_out(payloads)], numbers), self
+        )
 
 
 #: op, _hw_seq, canonical values, unset columns, odd texts
@@ -403,7 +406,7 @@ def test_wrong_calls() -> None:
     with pytest.raises(ValueError, match="rise"):
         ORDERS.decode([row, row], [2, 2])
     with pytest.raises(ValueError, match="number of columns"):
-        decode_changes(ORDERS.relation, ORDERS.natives[1:], ORDERS.schema, [row], np.arange(1))
+        decode_changes(ORDERS.relation, ORDERS.natives[1:], ORDERS.schema, [lay_out([row])], np.arange(1))
     with pytest.raises(ValueError, match="number of columns"):
         decode_copy(b"", ORDERS.natives[1:], ORDERS.schema, 0)
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from headwater.model import STRIDE, Op, TableId, TableSchema
 from headwater.sources.postgres.cells import UNSET, Cells, Ints, Mask, gather
 from headwater.sources.postgres.copytext import decode_copy, whole_rows
+from headwater.sources.postgres.frames import Frames, lay_out
 from headwater.sources.postgres.messages import (
     Begin,
     Commit,
@@ -71,7 +72,7 @@ def decode_changes(
     relation: Relation,
     natives: Sequence[NativeType],
     schema: TableSchema,
-    payloads: Sequence[bytes],
+    parts: Sequence[Frames],
     ordinals: npt.NDArray[np.int64],
 ) -> pa.Table:
     """Rows of I, U and D messages of one relation version, in order.
@@ -82,16 +83,19 @@ def decode_changes(
     """
     if not len(relation.columns) == len(natives) == len(schema.columns):
         raise ValueError("relation, types and schema differ in their number of columns")
-    if len(payloads) != len(ordinals):
+    if sum(map(len, parts)) != len(ordinals):
         raise ValueError("one ordinal a message")
     numbers = np.asarray(ordinals, np.int64)
     if (np.diff(numbers) <= 0).any():
         raise ValueError("ordinals must rise")
-    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    return pa.concat_tables(
-        _decode_piece(relation, natives, schema, payloads[a:b], sizes[a:b], numbers[a:b])
-        for a, b in _pieces(sizes)
-    )
+    tables: list[pa.Table] = []
+    done = 0
+    for part in parts or [lay_out(())]:
+        for a, b in _pieces(part.lengths):
+            piece = numbers[done + a : done + b]
+            tables.append(_decode_piece(relation, natives, schema, part.cut(a, b), piece))
+        done += len(part)
+    return pa.concat_tables(tables)
 
 
 def _pieces(sizes: Ints) -> Iterator[tuple[int, int]]:
@@ -112,17 +116,16 @@ def _decode_piece(
     relation: Relation,
     natives: Sequence[NativeType],
     schema: TableSchema,
-    payloads: Sequence[bytes],
-    sizes: Ints,
+    frames: Frames,
     ordinals: Ints,
 ) -> pa.Table:
-    messages = read_messages(relation.oid, len(natives), payloads, sizes, ordinals)
+    messages = read_messages(relation.oid, len(natives), frames, ordinals)
     names = [c.name for c in schema.columns]
     keys = [names.index(k) for k in schema.key]
     if not keys:
         whole = (messages.kinds == INSERT) | (messages.tags == OLD)
         why = f"{schema.table} has no key, and the log does not carry the whole old row"
-        messages.require(whole, np.arange(len(payloads)), why, _full(schema.table))
+        messages.require(whole, np.arange(len(frames)), why, _full(schema.table))
     plan = _plan_rows(messages, keys)
     columns = (_column(messages, plan, j, c.in_key) for j, c in enumerate(relation.columns))
     columns = (_key_column(messages, plan, c, schema) if j in keys else c for j, c in enumerate(columns))

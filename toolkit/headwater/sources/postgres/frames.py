@@ -6,8 +6,9 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ DATA = ord("d")
 
 #: A `d`, and the first byte of a length below 16 MiB.
 _LIKELY = np.uint16(DATA)
+
+#: Parts below this many bytes are laid together before they are decoded.
+_SMALL = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +131,31 @@ def read_int32(data: Bytes, at: Ints) -> Ints:
 def read_uint64(data: Bytes, at: Ints) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """The unsigned big-endian 64-bit number at each place."""
     return np.ndarray((len(data) - 7,), ">u8", data, 0, (1,))[at].astype(np.uint64)
+
+
+def compact(frames: Frames) -> Frames:
+    """The same in a buffer of their own that holds nothing else."""
+    joined = frames.joined()
+    return Frames(pack((joined.data,)), np.cumsum(frames.lengths) - frames.lengths + PAD, frames.lengths)
+
+
+def merge(parts: Sequence[Frames]) -> list[Frames]:
+    """The same frames in fewer parts: what lies in one buffer is one, and small ones are laid together."""
+    same = [_of_one_buffer(list(run)) for _, run in groupby(parts, key=lambda part: id(part.data))]
+    merged: list[Frames] = []
+    for small, group in groupby(same, key=lambda part: part.size < _SMALL):
+        run = list(group)
+        merged += [_laid_together(run)] if small else run
+    return merged
+
+
+def _of_one_buffer(parts: Sequence[Frames]) -> Frames:
+    starts, lengths = zip(*((part.starts, part.lengths) for part in parts), strict=True)
+    return Frames(parts[0].data, np.concatenate(starts), np.concatenate(lengths))
+
+
+def _laid_together(parts: Sequence[Frames]) -> Frames:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Frames(pack([part.joined().data for part in parts]), np.cumsum(lengths) - lengths + PAD, lengths)

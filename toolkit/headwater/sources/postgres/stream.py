@@ -1,30 +1,33 @@
-"""The wire: one START_REPLICATION stream, kept alive by a thread while the caller is busy elsewhere."""
+"""The log: one START_REPLICATION stream, read ahead and kept alive by a thread while the caller is busy."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 import time
 from collections import deque
 from struct import Struct
 
 import psycopg
-from psycopg import pq
 
-from headwater.errors import SourceError
-from headwater.sources.postgres.command import explain_result, identify, run_command, wait_readable
+from headwater.errors import HeadwaterError, SourceError
+from headwater.sources.postgres.command import identify
 from headwater.sources.postgres.connect import Server
+from headwater.sources.postgres.frames import Frames, lay_out
 from headwater.sources.postgres.messages import EPOCH, Relation
 from headwater.sources.postgres.position import format_lsn
 from headwater.sources.postgres.quoting import quote_name, quote_option
+from headwater.sources.postgres.wire import Receiver, open_copy
 
 _STATUS = Struct(">cQQQqB")
 _KEEPALIVE = Struct(">cQqB")
 
 #: Seconds between status messages; the sender gives up on us after 60 (`wal_sender_timeout`).
 _BEAT = 10.0
-#: The most that one `take` hands out: the lock is let go in between, so that the thread gets its turn.
-_BATCH_MESSAGES, _BATCH_BYTES = 4096, 4 << 20
+#: Bytes that are read ahead of the caller: enough that the sender need not wait while a window is decoded.
+_AHEAD = 16 << 20
 _PARTING_SECONDS = 3.0
 
 #: The slot or publication is gone (42704), the slot is invalid (55000), its log was removed (58P01).
@@ -34,56 +37,60 @@ _LOST = ("42704", "55000", "58P01")
 class Stream:
     """An open stream from one slot. `at`: every commit that starts before it has been handed out.
 
-    Not for use by several threads; the thread inside shares nothing but the connection, under a lock.
+    Not for use by several threads, but for `confirm`.
     """
 
     def __init__(self, server: Server, sender: psycopg.Connection, slot: str, publication: str) -> None:
         self.server, self.slot, self.publication = server, slot, publication
         self.at = 0
         self.witness = ""
-        self.relations: dict[bytes, Relation] = {}
+        self.relations: dict[int, Relation] = {}
         self.identity = identify(server, sender)
         self.pid = sender.info.backend_pid
-        self._sender, self._raw = sender, sender.pgconn
-        self._lock = threading.Lock()
-        self._returned: deque[bytes] = deque()
+        self._sender = sender
+        self._receiver: Receiver | None = None
+        self._returned: deque[Frames] = deque()
         self._seen = self._confirmed = 0
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep_alive, name="headwater-keepalive", daemon=True)
+        self._closing = False
+        self._turn = threading.Condition()
+        self._waiting: deque[Frames] = deque()
+        self._bytes = 0  # of what waits
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._receive, name="headwater-receive", daemon=True)
 
     def start(self, at: int, *, replay: bool = False) -> None:
         """Ask for every commit that starts at or after `at`; with `replay` also unconfirmed older ones."""
         names = quote_option(quote_name(self.publication))
-        run_command(
+        self._receiver = open_copy(
             self.server,
             self._sender,
             f"START_REPLICATION SLOT {quote_name(self.slot)} LOGICAL {format_lsn(0 if replay else at)}"
             f" (proto_version '1', publication_names {names})",
-            f"read from the replication slot {self.slot}",
+            self._doing,
             lost=_LOST,
         )
         self.at = at
-        self._raw.nonblocking = 1
         self._thread.start()
 
-    def take(self, seconds: float) -> list[bytes]:
-        """The next messages as they came, headers included; [] when nothing comes within `seconds`."""
+    def take(self, seconds: float) -> Frames:
+        """The next messages as they came, headers included; none when nothing comes within `seconds`."""
         if self._returned:
-            batch = list(self._returned)
-            self._returned.clear()
-            return batch
-        with self.server.guard("read the log"):
-            batch = self._drain()
-            if not batch:
-                wait_readable(self._raw, seconds)
-                with self._lock:
-                    self._raw.consume_input()
-                batch = self._drain()
-        return batch
+            return self._returned.popleft()
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting or self._failure is not None, seconds)
+            if self._waiting:
+                frames = self._waiting.popleft()
+                self._bytes -= frames.size
+                self._turn.notify_all()
+                return frames
+        if self._failure is not None:
+            raise self._failure
+        return lay_out(())
 
-    def put_back(self, messages: list[bytes]) -> None:
+    def put_back(self, frames: Frames) -> None:
         """Hand messages back: the next `take` gives them again."""
-        self._returned.extendleft(reversed(messages))
+        if len(frames):
+            self._returned.appendleft(frames)
 
     def note_keepalive(self, message: bytes) -> int:
         """Answer a keepalive if it asks for it; returns how far the server's log has been read."""
@@ -101,70 +108,67 @@ class Stream:
 
     def ping(self, *, reply: bool = True) -> None:
         """Send our status; with `reply` the server answers with a keepalive."""
-        with self.server.guard("answer the server"), self._lock:
-            self._send(reply=reply)
+        now = int(time.time() * 1_000_000) - EPOCH
+        seen = max(self._seen, self._confirmed)
+        if self._receiver is not None:
+            self._receiver.write(_STATUS.pack(b"r", seen, self._confirmed, self._confirmed, now, reply))
 
     def close(self, *, orderly: bool = True) -> None:
         """End the stream, `orderly` so that the last confirmation is sure to count."""
-        self._closing.set()
+        with self._turn:
+            self._closing = True
+            self._turn.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
-        if orderly:
-            with contextlib.suppress(psycopg.Error):
+            if orderly:
                 self._part()
+            # Whatever it waits for ends now.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._sender.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
         self._sender.close()
 
     def _part(self) -> None:
-        if (
-            self._raw.status != pq.ConnStatus.OK
-            or self._raw.transaction_status != pq.TransactionStatus.ACTIVE
-        ):
-            return
-        self._send(reply=False)
-        self._raw.put_copy_end()
-        self._raw.flush()
-        deadline = time.monotonic() + _PARTING_SECONDS
-        while time.monotonic() < deadline:
-            size, _ = self._raw.get_copy_data(1)
-            if size < 0:
-                return
-            if size == 0:
-                wait_readable(self._raw, 0.1)
-                self._raw.consume_input()
+        with contextlib.suppress(HeadwaterError):
+            self.ping(reply=False)
+            if self._receiver is not None:
+                self._receiver.finish()
+            self._thread.join(_PARTING_SECONDS)
 
-    def _drain(self) -> list[bytes]:
-        batch: list[bytes] = []
-        room, get = _BATCH_BYTES, self._raw.get_copy_data
-        with self._lock:
-            while len(batch) < _BATCH_MESSAGES and room > 0:
-                size, data = get(1)
-                if size <= 0:
-                    break
-                room -= size
-                batch.append(bytes(data))
-            else:
-                return batch
-        if size < 0 and not batch:
-            self._raise_end()
-        return batch
+    @property
+    def _doing(self) -> str:
+        return f"read from the replication slot {self.slot}"
 
-    def _raise_end(self) -> None:
-        result = self._raw.get_result()
-        doing = f"read from the replication slot {self.slot}"
-        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-            raise explain_result(self.server, result, doing, _LOST)
-        raise SourceError(f"cannot {doing}: the server ended the stream", hint="headwater run")
+    def _receive(self) -> None:
+        """The thread: takes what comes, as far ahead as _AHEAD, and tells the server that we live."""
+        beat = time.monotonic() + _BEAT
+        try:
+            while True:
+                frames = self._receiver.read(0.2) if self._receiver else None
+                if frames is None:
+                    raise SourceError(
+                        f"cannot {self._doing}: the server ended the stream", hint="headwater run"
+                    )
+                while not self._hand_over(frames):
+                    beat = self._live(beat)
+                beat = self._live(beat)
+        except BaseException as failed:
+            with self._turn:
+                self._failure = failed
+                self._turn.notify_all()
 
-    def _send(self, *, reply: bool) -> None:
-        now = int(time.time() * 1_000_000) - EPOCH
-        seen = max(self._seen, self._confirmed)
-        self._raw.put_copy_data(_STATUS.pack(b"r", seen, self._confirmed, self._confirmed, now, reply))
-        self._raw.flush()
+    def _live(self, beat: float) -> float:
+        now = time.monotonic()
+        if now < beat or self._closing:
+            return beat
+        self.ping(reply=False)
+        return now + _BEAT
 
-    def _keep_alive(self) -> None:
-        while not self._closing.wait(_BEAT):
-            try:
-                with self._lock:
-                    self._send(reply=False)
-            except psycopg.Error:
-                return  # the next `take` meets the same error and raises it
+    def _hand_over(self, frames: Frames) -> bool:
+        """Whether there was room for the messages, or nobody wants them any more."""
+        with self._turn:
+            room = self._turn.wait_for(lambda: self._closing or self._bytes < _AHEAD, _BEAT / 4)
+            if room and len(frames) and not self._closing:
+                self._waiting.append(frames)
+                self._bytes += frames.size
+                self._turn.notify_all()
+        return room

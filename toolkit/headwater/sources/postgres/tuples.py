@@ -1,19 +1,19 @@
 """The tuples inside I, U and D messages, found for all messages at once.
 
-The messages lie behind one another in one buffer. Each step looks at one column of every row: the byte that
+The messages lie apart in one buffer. Each step looks at one column of every row: the byte that
 says what the cell is, its length, and so where the next cell starts. Every place is checked against the end
 of its own message before it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headwater.errors import DecodeError
-from headwater.sources.postgres.cells import NULL, PAD, UNSET, VALUE, Bytes, Cells, Ints, Mask, first, pack
+from headwater.sources.postgres.cells import NULL, UNSET, VALUE, Bytes, Cells, Ints, Mask, first
+from headwater.sources.postgres.frames import Frames
 
 INSERT, UPDATE, DELETE = ord("I"), ord("U"), ord("D")
 NEW, KEY, OLD = ord("N"), ord("K"), ord("O")
@@ -101,10 +101,9 @@ class _Walk:
         return states, starts, lengths
 
 
-def read_messages(oid: int, columns: int, payloads: Sequence[bytes], sizes: Ints, ordinals: Ints) -> Messages:
-    """Frame the messages and find all their cells. Raises DecodeError for anything out of order."""
-    data = pack(payloads)
-    begins = np.cumsum(sizes) - sizes + PAD
+def read_messages(oid: int, columns: int, frames: Frames, ordinals: Ints) -> Messages:
+    """Find all cells of the messages. Raises DecodeError for anything out of order."""
+    data, begins, sizes = frames.data, frames.starts, frames.lengths
     head = _Walk(data, begins, begins + sizes, ordinals)
     head.require(sizes >= 8, "the message ends early")
     kinds, tags = data[begins], data[begins + 5]

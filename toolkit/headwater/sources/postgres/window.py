@@ -6,15 +6,19 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from headwater.errors import DecodeError
 from headwater.model import META, STRIDE, ChangeBatch, Op, TableId, TableSchema
+from headwater.sources.postgres.blocks import Begins, distinct, format_lsns, one_begin
+from headwater.sources.postgres.cells import Ints, Mask
 from headwater.sources.postgres.decode import decode_changes
+from headwater.sources.postgres.frames import Frames, compact, merge
 from headwater.sources.postgres.messages import Begin, Relation, parse_relation
-from headwater.sources.postgres.position import format_lsn
 from headwater.sources.postgres.versions import Version, Versions
+
+#: A part of a block is copied out of it when it is less than this share of it: else it would keep it all.
+_SHARE = 8
 
 
 @dataclass(slots=True)
@@ -22,92 +26,104 @@ class Group:
     """Changes of one table under one RELATION message, as they came."""
 
     relation: Relation
-    payloads: list[bytes] = field(default_factory=list)
-    ordinals: list[int] = field(default_factory=list)
+    parts: list[Frames] = field(default_factory=list)
+    ordinals: list[Ints] = field(default_factory=list)
     truncated: list[int] = field(default_factory=list)  # ordinals of truncates
+
+    def add(self, frames: Frames, ordinals: Ints) -> None:
+        """Take in I, U and D messages, in order."""
+        self.parts.append(compact(frames) if _SHARE * frames.size < len(frames.data) else frames)
+        self.ordinals.append(ordinals)
 
 
 @dataclass(slots=True)
 class Commits:
     """Where in the numbering each transaction of a window begins, and what its rows say of it."""
 
-    first: list[int] = field(default_factory=list)
-    begins: list[Begin] = field(default_factory=list)
+    first: list[Ints] = field(default_factory=list)
+    begins: list[Begins] = field(default_factory=list)
 
-    def meta(self, ordinals: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+    def meta(self, ordinals: Ints) -> dict[str, pa.Array]:
         """`_hw_pos`, `_hw_at` and `_hw_tx` of the changes with these numbers."""
-        index = pa.array(np.searchsorted(np.array(self.first, np.int64), ordinals, side="right") - 1)
-        positions = pa.array([format_lsn(b.final_lsn) for b in self.begins], pa.string())
-        moments = pa.array([b.at for b in self.begins], pa.int64()).cast(pa.timestamp("us", "UTC"))
-        names = pa.array([str(b.xid) for b in self.begins], pa.string())
+        index = pa.array(np.searchsorted(np.concatenate(self.first), ordinals, side="right") - 1)
+        moments = pa.array(np.concatenate([b.at for b in self.begins])).cast(pa.timestamp("us", "UTC"))
+        names = pa.array(np.concatenate([b.xid for b in self.begins])).cast(pa.string())
+        positions = format_lsns(np.concatenate([b.final_lsn for b in self.begins]))
         return {"_hw_pos": positions.take(index), "_hw_at": moments.take(index), "_hw_tx": names.take(index)}
 
 
 class Window:
     """Gathers changes until `take`. Numbers them over all windows of a call; only wanted tables count.
 
-    `relations` is what the server has announced on this connection, by oid as it stands in the messages.
+    `relations` is what the server has announced on this connection, by oid.
     """
 
     def __init__(
-        self, tables: Collection[TableId], versions: Versions, relations: dict[bytes, Relation]
+        self, tables: Collection[TableId], versions: Versions, relations: dict[int, Relation]
     ) -> None:
         self.count = 0  # changes seen in this call
         self.bytes = 0  # size of the gathered messages
         self.rows = 0
         self._commits = Commits()
         self._groups: list[Group] = []
-        self._open: dict[bytes, Group | None] = {}
+        self._open: dict[int, Group] = {}
         self._tables, self._versions, self._relations = frozenset(tables), versions, relations
         self._resolved: dict[Relation, Version] = {}
 
     def announce(self, payload: bytes) -> None:
         """Take in a RELATION message: from here on the table looks like this."""
         relation = parse_relation(payload)
-        if self._relations.get(payload[1:5]) != relation:
-            self._relations[payload[1:5]] = relation
-            self._open.pop(payload[1:5], None)
+        if self._relations.get(relation.oid) != relation:
+            self._relations[relation.oid] = relation
+            self._open.pop(relation.oid, None)
 
     def truncate(self, oid: int, begin: Begin) -> None:
         """Take in the truncation of one table."""
-        group = self._group(oid.to_bytes(4, "big"))
-        if group is not None:
-            group.truncated.append(self.count)
-            self._count(0, begin)
+        if self._is_wanted(oid):
+            self._group(oid).truncated.append(self.count)
+            self._count(0, one_begin(begin), np.zeros(1, np.int64))
 
-    def add(self, payload: bytes, begin: Begin) -> None:
-        """Take in an insert, update or delete."""
-        try:
-            group = self._open[payload[1:5]]
-        except KeyError:
-            group = self._group(payload[1:5])
-        if group is not None:
-            group.payloads.append(payload)
-            group.ordinals.append(self.count)
-            self._count(len(payload), begin)
+    def wants(self, oids: Ints) -> Mask:
+        """Which changes are of wanted tables."""
+        few, which = distinct(oids)
+        return np.array([self._is_wanted(oid) for oid in few.tolist()], bool)[which]
 
-    def _count(self, size: int, begin: Begin) -> None:
-        commits = self._commits.begins
-        if not commits or commits[-1] is not begin:
-            self._commits.first.append(self.count)
-            commits.append(begin)
-        self.count += 1
-        self.rows += 1
+    def add(self, frames: Frames, oids: Ints, owners: Ints, begins: Begins) -> None:
+        """Take in inserts, updates and deletes of wanted tables; `owners`: which of `begins` each is of."""
+        if not len(frames):
+            return
+        ordinals = self.count + np.arange(len(frames))
+        few, which = distinct(oids)
+        if len(few) == 1:
+            self._group(int(few[0])).add(frames, ordinals)
+        else:
+            order = np.argsort(which, kind="stable")
+            bounds = np.searchsorted(which[order], np.arange(len(few) + 1))
+            for k, oid in enumerate(few.tolist()):
+                mine = order[bounds[k] : bounds[k + 1]]
+                self._group(oid).add(frames.pick(mine), ordinals[mine])
+        self._count(frames.size, begins, owners)
+
+    def _count(self, size: int, begins: Begins, owners: Ints) -> None:
+        changes = np.flatnonzero(np.diff(owners, prepend=-1))
+        self._commits.first.append(self.count + changes)
+        self._commits.begins.append(begins.pick(owners[changes]))
+        self.count += len(owners)
+        self.rows += len(owners)
         self.bytes += size
 
-    def _group(self, oid: bytes) -> Group | None:
-        """Where changes of a table go; None when nobody asked for it."""
-        if oid in self._open:
-            return self._open[oid]
+    def _is_wanted(self, oid: int) -> bool:
         relation = self._relations.get(oid)
         if relation is None:
-            raise DecodeError(f"a change of table {int.from_bytes(oid, 'big')}, which was never announced")
-        group = None
-        if TableId(relation.namespace, relation.name) in self._tables:
-            group = Group(relation)
-            self._groups.append(group)
-        self._open[oid] = group
-        return group
+            raise DecodeError(f"a change of table {oid}, which was never announced")
+        return TableId(relation.namespace, relation.name) in self._tables
+
+    def _group(self, oid: int) -> Group:
+        """Where changes of a wanted table go."""
+        if oid not in self._open:
+            self._open[oid] = Group(self._relations[oid])
+            self._groups.append(self._open[oid])
+        return self._open[oid]
 
     def take(self) -> Iterator[ChangeBatch]:
         """The batches of what was gathered, one for each table and schema version; empties the window."""
@@ -124,9 +140,8 @@ class Window:
 
 def _decode(group: Group, version: Version, commits: Commits) -> pa.Table:
     schema = version.schema
-    rows = decode_changes(
-        version.relation, version.natives, schema, group.payloads, np.array(group.ordinals, np.int64)
-    )
+    numbers = np.concatenate([np.empty(0, np.int64), *group.ordinals])
+    rows = decode_changes(version.relation, version.natives, schema, merge(group.parts), numbers)
     if group.truncated:
         rows = pa.concat_tables([rows, _truncates(group.truncated, rows.schema)]).sort_by("_hw_seq")
     ordinals = rows["_hw_seq"].to_numpy() // STRIDE

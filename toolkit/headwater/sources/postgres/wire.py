@@ -27,9 +27,9 @@ from headwater.sources.postgres.frames import DATA, Frames, find_messages, lay_o
 #: Bytes of one buffer; longer messages get a longer one.
 BUFFER = 4 << 20
 #: Messages are handed on once there are this many bytes of them, or the first has waited this long.
-_ENOUGH, _LINGER = 1 << 20, 0.01
+_ENOUGH, _LINGER = 1 << 20, 0.05
 #: Between two looks at the socket, so that each finds more than a few messages.
-_PAUSE = 0.001
+_PAUSE = 0.002
 #: Room in a buffer below which the next read goes into a new one.
 _SCANT = 64 << 10
 #: Messages that libpq gives before the lock is let go.
@@ -45,7 +45,7 @@ class Receiver(Protocol):
     """An open COPY. One thread reads, any may write."""
 
     def read(self, seconds: float) -> Frames | None:
-        """The next messages, none after `seconds` of silence; None at the end. Raises what the server says."""
+        """The next messages, none after `seconds` of silence; None at the end. Raises the server's errors."""
         ...
 
     def write(self, payload: bytes) -> None:
@@ -234,7 +234,7 @@ class _Socket:
         """Read once; 0 when nothing is there."""
         if len(self._data) - PAD - self._stop < _SCANT:
             self._renew()
-        room = memoryview(self._data)[self._stop : len(self._data) - PAD]
+        room = self._data[self._stop : len(self._data) - PAD].data
         try:
             size = os.readv(self._raw.socket, [room])
         except BlockingIOError:
