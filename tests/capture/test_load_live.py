@@ -238,7 +238,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left_behind() -> list[threading.Thread]:
-    ours = ("headwater-load", "headwater-receive")
+    ours = ("headwater-load", "headwater-copy")
     return [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
 
 
