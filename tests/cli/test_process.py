@@ -230,7 +230,9 @@ from headwater.model import TableId
 odd, even = TableId("public", "odd[red]\\x1b[2J"), TableId("public", "even[blue]\\x1b[2J")
 def event(kind, table=None, **data):
     return Event(kind, "shop", table, data)
-StandIn.events = [event("table.loading", odd, rows=n * 100000, total=400000) for n in range(4)]
+StandIn.events = [
+    event("table.loading", odd, rows=n * 100000, total=400000, bytes=n << 20) for n in range(4)
+]
 StandIn.events += [event("table.loaded", odd, rows=400000), event("changes.captured", odd, rows=5)]
 StandIn.events += [event("table.refreshed", even), event("handoff.started", tables=3), event("run.finished")]
 class Slow(list):
@@ -244,7 +246,7 @@ sys.exit(main(["run"]))
     shown = on_a_terminal(code)
     assert "public.odd[red]\\x1b[2J" in shown
     assert "public.even[blue]\\x1b[2J" in shown
-    assert "300,000 rows" in shown
+    assert "300,000 of ~400,000 rows  3 MB" in shown
     assert "rows/s" in shown
     assert "3 tables" in shown
     assert "\x1b[2J" not in shown

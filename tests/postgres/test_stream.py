@@ -18,6 +18,7 @@ from headwater.sources.postgres.follow import Limits
 from postgres.rig import Follower, apply, brief, following, opened, rows_of, table
 from servers.postgres import Database
 from servers.proxy import TcpProxy
+from servers.tls import Certificates
 
 pytestmark = pytest.mark.live
 
@@ -432,3 +433,55 @@ def test_nothing_is_confirmed_before_the_caller_says_so(pg: Database) -> None:
         follower.source.confirm(follower.at)
         follower.source.close()
         assert follower.source.show(follower.at) in confirmed()
+
+
+def test_the_same_changes_come_through_tls(
+    pg_tls: Callable[[str], EmbeddedPostgres], certificates: Certificates
+) -> None:
+    db = Database(pg_tls("good"))
+    db.create()
+    try:
+        db.run("create table a(id int primary key, v text)")
+        url = db.url.replace("127.0.0.1", "localhost").partition("?")[0] + f"?sslrootcert={certificates.ca}"
+        with following(db, "a", url=url, window_rows=10_000) as follower:
+            assert follower.drain() == []
+            db.run("insert into a select i, repeat('d', i % 90) from generate_series(1, 50000) i")
+            for n in range(5):
+                db.run("update a set v = 'x' where id = %s", n)
+            rows = follower.drain()
+            stream = follower.source._stream
+            db.run("delete from a where id = 7")
+            assert brief(follower.drain(), "id") == [("d", 7)]
+            assert follower.source._stream is stream
+        assert brief(rows[:50000], "id", "v") == [("c", i, "d" * (i % 90)) for i in range(1, 50001)]
+        assert brief(rows[50000:], "id", "v") == [("u", n, "x") for n in range(1, 5)]
+    finally:
+        db.drop()
+
+
+def test_thousands_of_small_transactions_over_two_tables(pg: Database) -> None:
+    pg.run("create table a(id int primary key, v int); create table b(id int primary key, v int)")
+    with following(pg, "a", "b", window_rows=700) as follower:
+        with pg.connect() as connection:
+            connection.execute(
+                "do $$ begin for i in 1..3000 loop"
+                " insert into a values (i, i); insert into b values (i, -i); commit; end loop; end $$"
+            )
+        rows = follower.drain()
+        sizes = [batch.rows.num_rows for batch in follower.batches]
+    assert [(r["table"], r["id"], r["v"]) for r in rows] == [
+        (name, i, i if name == "a" else -i) for i in range(1, 3001) for name in "ab"
+    ]
+    assert [r["_hw_seq"] for r in rows] == [n * STRIDE + 2 for n in range(6000)]
+    assert len({r["_hw_tx"] for r in rows}) == len({r["_hw_pos"] for r in rows}) == 3000
+    assert max(sizes) == 350
+
+
+def test_no_thread_outlives_a_source(pg: Database) -> None:
+    pg.run("create table a(id int primary key)")
+    before = set(threading.enumerate())
+    with following(pg, "a") as follower:
+        pg.run("insert into a select generate_series(1, 200000)")
+        for _ in follower.source.changes(follower.tables, follower.at, known={}):
+            break
+    assert set(threading.enumerate()) <= before

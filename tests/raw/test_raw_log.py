@@ -24,7 +24,9 @@ from headwater.raw.entries import (
     checkpoint_path,
     entry_path,
     fold_tables,
+    read_checkpoint,
     read_entry,
+    write_checkpoint,
     write_entry,
 )
 from headwater.storage import Storage
@@ -296,6 +298,32 @@ def test_tables_follow_the_entries(storage: Storage) -> None:
     assert state(ref(epoch=1, reload=True)) == TableState(2, True, False, old, 4)
     assert state(released=(ORDERS, TableId("no", "body"))) == TableState(2, False, False, old, 4)
     assert state(ref(epoch=3, phase="snapshot_end", schema=new)) == TableState(3, True, False, new, 10)
+
+
+def test_parts_are_kept_while_a_load_can_go_on(storage: Storage) -> None:
+    log = RawLog(storage)
+
+    def parts(*refs: BatchRef, released: tuple[TableId, ...] = ()) -> tuple[str, ...] | None:
+        log.append(refs, Position("x"), 0, released)
+        assert RawLog(storage).tables() == log.tables()
+        state = log.tables()[ORDERS]
+        assert state.followed == (state.complete or bool(state.parts))
+        return None if state.complete else state.parts
+
+    def snapshot(part: str = "", **more: object) -> BatchRef:
+        return ref(phase="snapshot", part=part, **more)  # type: ignore[arg-type]
+
+    assert parts(snapshot()) == ()
+    assert parts(snapshot("a"), snapshot("b")) == ("a", "b")
+    assert parts(ref(), snapshot("keys 4")) == ("a", "b", "keys 4")
+    assert parts(ref(phase="snapshot_end", part="c")) is None
+    assert parts(snapshot("a", epoch=2)) == ("a",)
+    assert parts(ref(epoch=2, schema="cd" * 16)) == ()
+    assert parts(snapshot("a", epoch=3)) == ("a",)
+    assert parts(released=(ORDERS,)) == ()
+    assert parts(snapshot("a", epoch=4)) == ("a",)
+    assert b'"parts":["a"]' in write_checkpoint(0, dict(log.tables()))
+    assert read_checkpoint(write_checkpoint(0, dict(log.tables())), 0) == log.tables()
 
 
 @pytest.mark.parametrize("harm", ["none", "delete", "flip", "truncate", "empty", "newer"])

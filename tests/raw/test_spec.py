@@ -49,6 +49,41 @@ def read_rows(root: Path, namespace: str, name: str) -> duckdb.DuckDBPyRelation:
     return duckdb.connect().read_parquet(files).order("_hw_seq")
 
 
+def newest_epoch(root: Path, namespace: str, name: str) -> int:
+    """The newest epoch that has ended: until then, the one before is shown."""
+    return max(
+        batch["epoch"]
+        for entry in read_log(root)
+        for batch in entry["batches"]
+        if (batch["namespace"], batch["name"], batch["phase"]) == (namespace, name, "snapshot_end")
+    )
+
+
+def read_table(root: Path, namespace: str, name: str, key: str) -> dict:
+    """The table, as "Full loads" and "Loads in several sittings" say: its newest whole epoch in order."""
+    epoch = newest_epoch(root, namespace, name)
+    files = [
+        str(root / batch["path"])
+        for entry in read_log(root)
+        for batch in entry["batches"]
+        if (batch["namespace"], batch["name"], batch["epoch"]) == (namespace, name, epoch) and batch["rows"]
+    ]
+    rows = duckdb.connect().read_parquet(files).order("_hw_seq")
+    table: dict = {}
+    deleted: dict = {}
+    for row in (dict(zip(rows.columns, values, strict=True)) for values in rows.fetchall()):
+        if row["_hw_op"] == "t":
+            table.clear()
+        elif row["_hw_op"] == "d":
+            deleted = table.pop(row[key], {})
+        else:
+            as_it_is = table.get(row[key], deleted if row["_hw_op"] == "c" else {})
+            unset = row["_hw_unset"] or []
+            cells = {n: v for n, v in row.items() if not n.startswith("_hw_")}
+            table[row[key]] = {n: as_it_is.get(n, "unknown") if n in unset else v for n, v in cells.items()}
+    return table
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     with Storage.open(str(tmp_path), cache=tmp_path) as storage:
@@ -85,6 +120,56 @@ def test_the_page_is_enough(root: Path) -> None:
     ]
     for entry in entries:
         assert all(row[3] < entry["next_row"] for row in found[: 4 if entry["seq"] == 0 else None])
+
+
+def test_a_load_in_several_sittings_is_as_the_page_says(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from headwater.model import ChangeBatch
+
+    def rows(ops: list[tuple[str, int, str | None]]) -> pa.Table:
+        made = make_batch(len(ops)).rows
+        for name, values in (
+            ("id", [i for _, i, _ in ops]),
+            ("note", [note for *_, note in ops]),
+            ("_hw_op", [op for op, *_ in ops]),
+            ("_hw_unset", [["note"] if note is None else None for *_, note in ops]),
+        ):
+            place = made.schema.get_field_index(name)
+            made = made.set_column(place, made.field(name), pa.array(values, made.field(name).type))
+        return made
+
+    def batch(phase: str, *ops: tuple[str, int, str | None]) -> ChangeBatch:
+        return replace(make_batch(0), rows=rows(list(ops)), phase=phase)
+
+    with Storage.open(str(tmp_path), cache=tmp_path) as storage:
+        log = RawLog(storage)
+
+        def commit(at: str, *batches: tuple[ChangeBatch, int, str]) -> None:
+            last = log.last()
+            base = last.next_row if last else 0
+            staged = []
+            for made, epoch, part in batches:
+                staged.append(log.stage(made, epoch, base, part))
+                base += 4 * made.rows.num_rows
+            log.append(staged, Position(at), base)
+
+        commit("1", (batch("snapshot_end", ("r", 1, "old"), ("r", 9, "old")), 1, ""))
+        commit("2", (batch("snapshot", ("r", 1, "one"), ("r", 2, "two"), ("r", 3, "three")), 2, "first"))
+        # 1 keeps its note; 3 goes; 5 and 6 were not read yet, and 6 goes again; 7 is 2's new key.
+        changes = [("u", 1, None), ("d", 3, None), ("u", 5, None), ("u", 6, None), ("d", 6, None)]
+        commit("3", (batch("changes", *changes, ("d", 2, None), ("c", 7, None)), 2, ""))
+        assert newest_epoch(tmp_path, "sales", "orders") == 1
+        assert set(read_table(tmp_path, "sales", "orders", "id")) == {1, 9}
+        assert log.tables()[ORDERS].parts == ("first",)
+        commit("3", (batch("snapshot", ("r", 4, "four"), ("r", 5, "five")), 2, "second"),
+               (make_batch(0, phase="snapshot_end"), 2, "third"))  # fmt: skip
+        commit("4", (batch("changes", ("u", 5, None)), 2, ""))
+    found = read_table(tmp_path, "sales", "orders", "id")
+    assert {key: row["note"] for key, row in found.items()} == {1: "one", 7: "two", 4: "four", 5: "five"}
+    parts = [b.get("part") for e in read_log(tmp_path) for b in e["batches"]]
+    assert parts == [None, "first", None, "second", "third", None]
+    assert "`part`" in PAGE.read_text()
 
 
 def test_schemas_are_as_the_page_says(root: Path) -> None:

@@ -11,11 +11,12 @@ goes on with the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from headwater.errors import PositionLost, SourceError
+from headwater.errors import HeadwaterError, PositionLost, SourceError
 from headwater.failpoints import reach
 from headwater.load import Loading, find_begun
 from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
@@ -48,6 +49,24 @@ class Captured:
 
 def _ignore(_kind: str, _table: TableId | None, _data: Mapping[str, int]) -> None:
     return None
+
+
+@dataclass(slots=True)
+class _Window:
+    """Changes between two positions on their way into the log."""
+
+    position: Position | None = None  # None: there is more to come
+    staged: list[Future[BatchRef]] = field(default_factory=list)
+    reload: set[TableId] = field(default_factory=set)
+    confirm: bool = True
+
+    def add(self, batch: ChangeBatch, staged: Future[BatchRef]) -> None:
+        """Take in a batch that is being written; waits for the one before, so that few are in memory."""
+        if self.staged:
+            wait(self.staged[-1:])
+        if batch.reload:
+            self.reload.add(batch.schema.table)
+        self.staged.append(staged)
 
 
 class _Known(Mapping[TableId, TableSchema]):
@@ -235,37 +254,70 @@ class Capture:
         last, state = self._log.last(), self._log.tables()
         if self._reached is None or last is None or not tables:
             return
-        base = next_row = last.next_row
-        refs: list[BatchRef] = []
-        for item in self._source.changes(tables, self._reached, until, known=_Known(self._log, state)):
-            if isinstance(item, ChangeBatch):
-                ref = self._stage_changes(done, item, state[item.schema.table].epoch, base)
-                refs.append(ref)
-                next_row = _after(ref, next_row)
-                continue
-            if refs:
-                self._commit(done, refs, item, next_row)
-                refs = []
-            self._reached = done.reached = item
+        items = self._source.changes(tables, self._reached, until, known=_Known(self._log, state))
+        next_row = last.next_row
+        with closing(self._stage_windows(items, state, next_row)) as windows:
+            for window in windows:
+                next_row = self._finish(done, window, next_row)
         if last.position != self._reached and self._source.behind(last.position) >= IDLE_BYTES:
             newest = self._log.last()
             if newest is not None and newest.position != self._reached:
                 self._commit(done, (), self._reached, next_row)
 
-    def _stage_changes(self, done: Captured, batch: ChangeBatch, epoch: int, base: int) -> BatchRef:
-        table = batch.schema.table
-        if batch.reload:
-            self._reload.add(table)
-        ref = self._log.stage(batch, epoch, base)
-        done.rows[table] += ref.rows
-        self._watch("changes.captured", table, {"rows": ref.rows})
-        return ref
+    def _stage_windows(
+        self, items: Iterator[ChangeBatch | Position], state: Mapping[TableId, TableState], base: int
+    ) -> Generator[_Window, None, None]:
+        """Whole windows, handed on late: while the next one is read, a thread still writes their files."""
+        ready: _Window | None = None
+        window = _Window()
+        with ThreadPoolExecutor(1, "headwater-stage") as stager:
+            try:
+                for item in items:
+                    if isinstance(item, ChangeBatch):
+                        epoch = state[item.schema.table].epoch
+                        window.add(item, stager.submit(self._log.stage, item, epoch, base))
+                        continue
+                    window.position = item
+                    if ready is not None:
+                        yield ready
+                    ready, window = window, _Window()
+            except HeadwaterError:
+                if ready is not None:
+                    # It is whole; but the source is in no state to be told.
+                    ready.confirm = False
+                    yield ready
+                raise
+            if ready is not None:
+                yield ready
 
-    def _commit(self, done: Captured, refs: Sequence[BatchRef], position: Position, next_row: int) -> None:
+    def _finish(self, done: Captured, window: _Window, next_row: int) -> int:
+        """Commit a window once its files are durable; returns the row the next one may begin with."""
+        refs = [future.result() for future in window.staged]
+        for ref in refs:
+            done.rows[ref.table] += ref.rows
+            self._watch("changes.captured", ref.table, {"rows": ref.rows})
+            next_row = _after(ref, next_row)
+        self._reload |= window.reload
+        if refs and window.position is not None:
+            self._commit(done, refs, window.position, next_row, confirm=window.confirm)
+        self._reached = done.reached = window.position
+        return next_row
+
+    def _commit(
+        self,
+        done: Captured,
+        refs: Sequence[BatchRef],
+        position: Position,
+        next_row: int,
+        *,
+        confirm: bool = True,
+    ) -> None:
         self._guard()
         self._log.append(tuple(refs), position, next_row)
         done.entries += 1
         self._reached = done.reached = position
+        if not confirm:
+            return
         reach("confirm.before")
         self._source.confirm(position)
         reach("confirm.after")

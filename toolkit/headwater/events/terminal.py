@@ -65,14 +65,15 @@ class Bars:
         """Move the bar the event is about."""
         name = printable(str(event.table)) if event.table else ""
         match event.kind:
-            case "table.loading":
-                self._move(name, _whole(event.data, "rows"), _whole(event.data, "total"))
+            case "table.loading" | "load.progress":
+                self._load(name, event.data)
             case "table.loaded":
                 self._end(name)
             case "changes.captured":
                 self._captured += _whole(event.data, "rows")
                 self._move("changes", self._captured, 0)
             case "table.refreshed":
+                self._end("")
                 self._end("changes")
                 self._move("lake", 0, 0, name)
             case "handoff.started":
@@ -83,14 +84,25 @@ class Bars:
                 for bar in list(self._bars):
                     self._end(bar)
 
-    def _move(self, name: str, rows: int, total: int, figures: str = "") -> None:
+    def _load(self, name: str, data: Mapping[str, Value]) -> None:
+        """A table, or all of them (""): rows of about how many, what they take in the log, how fast."""
+        said, tables = name, _whole(data, "tables")
+        if not name:
+            said = f"all: {_whole(data, 'loaded'):,} of {tables:,} tables"
+        rows, total = _whole(data, "rows"), _whole(data, "total")
+        of = f" of ~{total:,}" if total > rows else ""
+        if name or tables > 1:
+            self._move(name, rows, total, f"{rows:,}{of} rows  {_size(_whole(data, 'bytes'))}", said)
+
+    def _move(self, name: str, rows: int, total: int, figures: str = "", said: str = "") -> None:
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=None, figures="")
+            self._bars[name] = self._progress.add_task(said or name, total=None, figures="")
         bar = self._bars[name]
         self._progress.update(bar, completed=rows, total=max(total, rows) if total else None)
         task = next(t for t in self._progress.tasks if t.id == bar)
         rate = f"  {task.speed:,.0f} rows/s" if task.speed else ""
-        self._progress.update(bar, figures=figures or f"{rows:,} rows{rate}")
+        shown = f"{figures}{rate if rows else ''}" if figures else f"{rows:,} rows{rate}"
+        self._progress.update(bar, description=said or name, figures=shown)
 
     def _end(self, name: str) -> None:
         if name in self._bars:
@@ -121,6 +133,10 @@ def describe(event: Event) -> str:
         case "handoff.finished":
             said = f"dbt: {_whole(data, 'models'):,} models built"
     return said
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
 
 
 def _whole(data: Mapping[str, Value], name: str) -> int:

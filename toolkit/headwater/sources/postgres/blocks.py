@@ -20,7 +20,7 @@ from headwater.sources.postgres.messages import EPOCH, Begin
 
 #: CopyData's own header of a message: kind, two LSNs, a clock.
 HEADER = 25
-KEEPALIVE = ord("k")
+KEEPALIVE, KEEPALIVE_SIZE = ord("k"), 18
 
 #: What a message is: a row, a begin or a commit of the right length, nothing to us, or anything else.
 OTHER, ROW, BEGIN, COMMIT, IGNORED = range(5)

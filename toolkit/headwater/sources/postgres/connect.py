@@ -30,7 +30,7 @@ _SETTINGS: Mapping[str, str] = {
 #: What a session that only looks things up may wait for.
 _LOOK = {"statement_timeout": "60s", "lock_timeout": "10s", "jit": "off"}
 #: A session that reads a table or the log may take as long as it takes.
-_READ = {"statement_timeout": "0", "lock_timeout": "60s"}
+_READ = {"statement_timeout": "0", "lock_timeout": "60s", "jit": "off"}
 #: The server ends a sender that has heard nothing for this long; ours to choose, whatever its default is.
 _SEND = {"statement_timeout": "0", "lock_timeout": "0", "wal_sender_timeout": "60s"}
 

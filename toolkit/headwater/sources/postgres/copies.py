@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -15,10 +15,10 @@ from headwater.sources.postgres.cells import Bytes
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.wire import copy_text
 
-#: Bytes of COPY text decoded at once.
+#: Bytes of COPY text that become one batch.
 CHUNK = 32 << 20
 
-Chunk = tuple[Bytes, bool]  # whole rows, and whether more may follow
+Chunk = tuple[list[Bytes], bool]  # buffers of whole rows, and whether more may follow
 
 
 def receive(
@@ -37,9 +37,21 @@ def receive(
             held.append(rows)
             size += len(rows)
             if size >= CHUNK:
-                yield np.concatenate(held), True
+                yield held, True
                 held, size = [], 0
-    yield np.concatenate(held) if held else np.empty(0, np.uint8), False
+    yield held, False
+
+
+def pieces(buffers: list[Bytes], size: int) -> Iterator[Bytes]:
+    """The buffers joined to about `size` bytes, each let go as it is used; one empty piece for none."""
+    if not buffers:
+        yield np.empty(0, np.uint8)
+    buffers.reverse()
+    while buffers:
+        some = [buffers.pop()]
+        while buffers and sum(map(len, some)) < size:
+            some.append(buffers.pop())
+        yield np.concatenate(some)
 
 
 def ahead(chunks: Generator[Chunk, None, None], reader: psycopg.Connection) -> Generator[Chunk, None, None]:
@@ -65,7 +77,7 @@ class _Receiver:
         self._chunks, self._reader = chunks, reader
         self._waiting: queue.Queue[Chunk | BaseException] = queue.Queue(1)
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="headwater-receive", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="headwater-copy", daemon=True)
 
     def __enter__(self) -> _Receiver:
         self._thread.start()

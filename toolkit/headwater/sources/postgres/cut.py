@@ -17,9 +17,11 @@ from headwater.model import ChangeBatch, Digest, Position, TableId, TableSchema
 from headwater.sources import Begun
 from headwater.sources.postgres import keyed, parts
 from headwater.sources.postgres.catalog import Relation
+from headwater.sources.postgres.cells import Bytes
 from headwater.sources.postgres.command import Identity, field, identify, run_command
 from headwater.sources.postgres.connect import Server
-from headwater.sources.postgres.copies import ahead, receive
+from headwater.sources.postgres.copies import ahead, pieces, receive
+from headwater.sources.postgres.copytext import PIECE
 from headwater.sources.postgres.decode import decode_copy
 from headwater.sources.postgres.digest import digest_query
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
@@ -105,12 +107,11 @@ class PostgresCut:
     def _batches(
         self, reader: psycopg.Connection, relation: Relation, queries: Iterable[str]
     ) -> Iterator[ChangeBatch]:
-        schema, natives = relation.schema, [c.native for c in relation.kept]
-        pieces = receive(self._server, reader, relation.table, queries, self._pace)
-        with closing(ahead(pieces, reader)) as chunks:
-            for chunk, more in chunks:
-                rows = self._complete(decode_copy(chunk, natives, schema, 0), schema)
-                yield ChangeBatch(schema, rows, "snapshot" if more else "snapshot_end")
+        received = receive(self._server, reader, relation.table, queries, self._pace)
+        with closing(ahead(received, reader)) as chunks:
+            for buffers, more in chunks:
+                rows = self._complete(_decode(buffers, relation), relation.schema)
+                yield ChangeBatch(relation.schema, rows, "snapshot" if more else "snapshot_end")
 
     def _pace(self, size: int) -> None:
         self._throttle.wait(size, self._readers.stopped)
@@ -123,6 +124,16 @@ class PostgresCut:
             "_hw_tx": pa.nulls(count, pa.string()),
         }
         return arrange(rows, schema, meta)
+
+
+def _decode(buffers: list[Bytes], relation: Relation) -> pa.Table:
+    natives = [c.native for c in relation.kept]
+    tables: list[pa.Table] = []
+    count = 0
+    for piece in pieces(buffers, PIECE):
+        tables.append(decode_copy(piece, natives, relation.schema, count))
+        count += tables[-1].num_rows
+    return pa.concat_tables(tables)
 
 
 def select_all(relation: Relation) -> str:

@@ -15,6 +15,7 @@ from headwater.sources.postgres.blocks import (
     COMMIT,
     HEADER,
     KEEPALIVE,
+    KEEPALIVE_SIZE,
     OTHER,
     ROW,
     Begins,
@@ -174,7 +175,9 @@ class Follower:
         opened = fresh.after(self._begin)
         lsns, ends = read_commits(frames, commits)
         run = _Run(frames, codes, count, begins, commits, opened, ends)
-        bound = min(self._goal, parse_lsn(self._expected.partition(":")[0])) if self._expected else self._goal
+        bound = self._goal
+        if self._expected:
+            bound = min(bound, self._since, parse_lsn(self._expected.partition(":")[0]))
         _stop_at(run, begins, fresh.final_lsn >= bound)
         _stop_at(run, commits, lsns != opened.final_lsn[: len(lsns)])
         _stop_at(run, commits + 1, ends >= self._goal)
@@ -240,7 +243,7 @@ class Follower:
 
     def _note(self, message: bytes) -> tuple[bool, bool]:
         """Take in a single message; whether it was taken, and whether the goal is reached."""
-        if message[:1] == b"k":
+        if message[:1] == b"k" and len(message) == KEEPALIVE_SIZE:
             return True, self._note_keepalive(message)
         payload = message[HEADER:] if message[:1] == b"w" else b""
         kind = payload[0] if payload else 0

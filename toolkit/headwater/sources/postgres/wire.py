@@ -27,9 +27,9 @@ from headwater.sources.postgres.frames import DATA, Frames, find_messages, lay_o
 #: Bytes of one buffer; longer messages get a longer one.
 BUFFER = 4 << 20
 #: Messages are handed on once there are this many bytes of them, or the first has waited this long.
-_ENOUGH, _LINGER = 1 << 20, 0.01
+_ENOUGH, _LINGER = 1 << 20, 0.05
 #: Between two looks at the socket, so that each finds more than a few messages.
-_PAUSE = 0.001
+_PAUSE = 0.002
 #: Room in a buffer below which the next read goes into a new one.
 _SCANT = 64 << 10
 #: Messages that libpq gives before the lock is let go.
@@ -314,18 +314,26 @@ class _Libpq:
 
     def _pull(self, parts: list[bytes]) -> int:
         """Append what is there, up to about _ENOUGH bytes; returns how many those are."""
-        get, total = self._raw.get_copy_data, 0
-        with self._lock:
-            broken = self._consume()
-            for _ in range(_TURN):
-                size, data = get(1)
-                if size <= 0:
-                    self._ended = size < 0
-                    break
-                parts.append(bytes(data))
-                total += size
+        total, size, broken = 0, 1, None
+        # Each time libpq reads one record of TLS, which may hold one message.
+        while size and total < _ENOUGH and not self._ended and broken is None:
+            with self._lock:
+                broken = self._consume()
+                size = self._get(parts)
+            total += size
         if broken is not None and not parts and not self._ended:
             raise broken
+        return total
+
+    def _get(self, parts: list[bytes]) -> int:
+        get, total = self._raw.get_copy_data, 0
+        for _ in range(_TURN):
+            size, data = get(1)
+            if size <= 0:
+                self._ended = size < 0
+                break
+            parts.append(bytes(data))
+            total += size
         return total
 
     def _consume(self) -> psycopg.Error | None:
