@@ -1,6 +1,8 @@
 """The same pipeline in other places and in bad company: S3, a lost warehouse, two runners, a cut network."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,20 @@ def test_a_lost_warehouse_is_built_again_and_an_idle_run_leaves_it_alone(
     warehouse.unlink()
     assert runner.json("run")["models_built"] > 0
     assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
+
+
+def test_an_idle_run_opens_neither_lake_nor_warehouse(pg: Database, tmp_path: Path) -> None:
+    pg.run(SETUP)
+    runner = Runner(tmp_path / "p", pg.url)
+    runner.run("run")
+    look = "import sys; from headwater import Pipeline; p = Pipeline.open(); p.run(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        cwd=runner.folder, env=runner.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "headwater.sources.postgres.source" in loaded
+    assert not {"duckdb", "deltalake", "dbt"} & loaded
 
 
 def test_two_runners(pg: Database, tmp_path: Path) -> None:

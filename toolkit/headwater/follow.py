@@ -191,7 +191,8 @@ class Follow:
                     self._fold_once(delivery, parts.log, hurry=False)
                     parts.storage.release()
                     delay = 0.0
-                except HeadwaterError as failed:
+                except Exception as error:  # noqa: BLE001
+                    failed = _named(error)
                     self._outlive(failed)
                     delay = min(SELDOM, max(1.0, 2 * delay))
                     self._hold_off("refresh.failed", failed, delay)
@@ -238,7 +239,8 @@ class Follow:
                     self._publish_once(delivery)
                     parts.storage.release()
                     delay = BUILD_PAUSE
-                except HeadwaterError as failed:
+                except Exception as error:  # noqa: BLE001
+                    failed = _named(error)
                     self._outlive(failed)
                     self._hold_off("handoff.failed", failed, delay)
                     delay = min(SELDOM, 2 * delay)
@@ -297,7 +299,9 @@ class Follow:
         fatal, parts = self._fatal, self._runner.parts
         if fatal is not None and not isinstance(fatal, HeadwaterError):
             raise fatal
-        failed: HeadwaterError | None = fatal
+        tally = self._take()
+        tally.failed = None  # told when it failed, and tried again now
+        failed = fatal
         if not isinstance(fatal, Conflict):
             delivery = self._runner.delivery(parts, self._tell)
             try:
@@ -306,10 +310,18 @@ class Follow:
                     self._publish_once(delivery)
             except HeadwaterError as last:
                 failed = failed or last
-        self._pass_on()
-        tally = self._take()
+            self._pass_on()
+        tally.add(self._take())
         tally.failed = failed = failed or tally.failed
         record = self._record(tally)
         if failed is not None:
             raise failed
         return record
+
+
+def _named(failed: Exception) -> HeadwaterError:
+    """The error itself, or one of ours around a bug: capture goes on whatever lake and warehouse do."""
+    if isinstance(failed, HeadwaterError):
+        return failed
+    what = f"this is a bug in headwater: {type(failed).__name__}: {failed}"
+    return HeadwaterError(what, hint="headwater run --debug   (shows where)")
