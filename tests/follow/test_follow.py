@@ -326,6 +326,20 @@ def test_what_cannot_go_on_is_raised(
     assert threading.active_count() == 1
 
 
+def test_a_state_that_cannot_be_written_loses_no_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, tries = world.parts.state.save, itertools.count(1)
+
+    def full(key: str, *given: Any, **more: Any) -> Any:
+        if "/runs/" in key and next(tries) <= 3:
+            raise StorageError("no space left")
+        return save(key, *given, **more)
+
+    monkeypatch.setattr(world.parts.state, "save", full)
+    world.follow(lambda: len(world.heard("record.failed")) == 3 and bool(world.heard("run.finished")))
+    assert sum(r.entries for r in world.records) == world.entries()
+    assert equal(world)
+
+
 def test_a_lost_lease_ends_it(world: World) -> None:
     def guard() -> None:
         if world.heard("table.refreshed"):

@@ -77,8 +77,9 @@ class Follow:
                 self._check_lease()
                 self._pass_on()
                 if monotonic() - told >= RECORD_PAUSE and not self._tally.empty:
-                    yield self._record(self._take())
-                    told = monotonic()
+                    record, told = self._keep(self._take()), monotonic()
+                    if record is not None:
+                        yield record
         finally:
             self._end(threads)
         yield self._last()
@@ -123,9 +124,11 @@ class Follow:
     def _check_lease(self) -> None:
         try:
             self._runner.guard()
-        except HeadwaterError as lost:
+        except Conflict as lost:
             self._fatal = self._fatal or lost
             self._ending.set()
+        except StorageError:
+            pass  # the state may be back soon; capture asks before each entry, and waits for it
 
     def _tell(self, kind: str, table: TableId | None, data: Mapping[str, Value]) -> None:
         self._said.put((kind, table, data))
@@ -293,6 +296,17 @@ class Follow:
     def _record(self, tally: Tally) -> RunRecord:
         tally.reached = tally.reached or self._reached
         return self._runner.note(tally, *self._seen, self._warnings)
+
+    def _keep(self, tally: Tally) -> RunRecord | None:
+        """The record of a tally; None while the state cannot be written: it then goes into the next."""
+        try:
+            return self._record(tally)
+        except StorageError as failed:
+            self._tell("record.failed", None, {"error": str(failed), "seconds": RECORD_PAUSE})
+        with self._lock:
+            tally.add(self._tally)
+            self._tally = tally
+        return None
 
     def _last(self) -> RunRecord:
         """Fold and build what was captured, record it, and raise what ended us or failed now."""
