@@ -212,11 +212,11 @@ def test_a_follower_goes_on_while_somebody_holds_the_warehouse(pg: Database, tmp
         wait_for(lambda: "trying again in" in log.read_text(), "a build that fails", 90)
         pg.run("update orders set note = 'meanwhile' where id = 1")
         wait_for(lambda: runner.json("status")["entries"] > before + 1, "capture to go on", 60)
-        wait_for(lambda: read_note(runner) == ("meanwhile",), "the lake to go on", 60)
+        wait_for(lambda: read_note(runner) == [("meanwhile",)], "the lake to go on", 60)
     assert stop(follower, 120) == 0, log.read_text()
     assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
 
 
 def read_note(runner: Runner) -> object:
     with runner.open() as pipeline:
-        return pipeline.table("orders").filter("id = 1").project("note").fetchone()
+        return pipeline.table("orders").filter("id = 1").project("note").fetchall()
