@@ -36,6 +36,7 @@ from headwater.run import Runner
 from headwater.state import RunRecord, last_runs
 from headwater.state.sqlite import SqliteState
 from headwater.storage import Storage
+from headwater.tally import Tally
 
 A, B = TableId("s", "a"), TableId("s", "b")
 
@@ -81,6 +82,9 @@ class World:
         infos = [info_of(t) for t in self.source.names]
         parts = replace(self.parts, log=RawLog(self.parts.storage))
         return Runner(parts, specs, infos, (self.hear,), guard=self.guard)
+
+    def tell(self, kind: str, table: TableId | None, data: Mapping[str, Any]) -> None:
+        self.hear(Event(kind, "p", table, data))
 
     def hear(self, event: Event) -> None:
         self.threads.add(threading.current_thread().name)
@@ -374,3 +378,27 @@ def test_a_caller_that_walks_away_leaves_no_thread(world: World) -> None:
 
 def equal_soon(world: World) -> bool:
     return len({e.table for e in world.heard("table.refreshed")}) == 2
+
+
+def test_a_mark_never_runs_ahead_of_what_was_folded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the build would believe it has seen an entry that the lake does not hold yet."""
+    world.runner().run("full", build=False)
+    fold = deliver.refresh
+    world.source.commit((A, "u", 1, 11))
+    runner = world.runner()
+    capture = runner.capture(RawLog(world.parts.storage), lambda: None, world.tell)
+    capture.start()
+    capture.drain()
+    before = world.entries() - 1
+
+    def late(*given: Any, **more: Any) -> Any:
+        done = fold(*given, **more)
+        world.source.commit((A, "u", 1, 12))
+        capture.drain()
+        return done
+
+    monkeypatch.setattr(deliver, "refresh", late)
+    delivery = runner.delivery(runner.parts, world.tell)
+    delivery.refresh(Tally("delta"))
+    assert world.entries() - 1 == before + 1
+    assert (delivery.folded().through, delivery.folded().marks[A]) == (before, before)
