@@ -1,6 +1,8 @@
 """The same pipeline in other places and in bad company: S3, a lost warehouse, two runners, a cut network."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,20 @@ def test_a_lost_warehouse_is_built_again_and_an_idle_run_leaves_it_alone(
     warehouse.unlink()
     assert runner.json("run")["models_built"] > 0
     assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
+
+
+def test_an_idle_run_opens_neither_lake_nor_warehouse(pg: Database, tmp_path: Path) -> None:
+    pg.run(SETUP)
+    runner = Runner(tmp_path / "p", pg.url)
+    runner.run("run")
+    look = "import sys; from headwater import Pipeline; p = Pipeline.open(); p.run(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        cwd=runner.folder, env=runner.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "headwater.sources.postgres.source" in loaded
+    assert not {"duckdb", "deltalake", "dbt"} & loaded
 
 
 def test_two_runners(pg: Database, tmp_path: Path) -> None:
@@ -196,11 +212,11 @@ def test_a_follower_goes_on_while_somebody_holds_the_warehouse(pg: Database, tmp
         wait_for(lambda: "trying again in" in log.read_text(), "a build that fails", 90)
         pg.run("update orders set note = 'meanwhile' where id = 1")
         wait_for(lambda: runner.json("status")["entries"] > before + 1, "capture to go on", 60)
-        wait_for(lambda: read_note(runner) == ("meanwhile",), "the lake to go on", 60)
+        wait_for(lambda: read_note(runner) == [("meanwhile",)], "the lake to go on", 60)
     assert stop(follower, 120) == 0, log.read_text()
     assert runner.run("verify").stdout.splitlines()[-1] == "verify: 2 tables equal"
 
 
 def read_note(runner: Runner) -> object:
     with runner.open() as pipeline:
-        return pipeline.table("orders").filter("id = 1").project("note").fetchone()
+        return pipeline.table("orders").filter("id = 1").project("note").fetchall()

@@ -77,8 +77,9 @@ class Follow:
                 self._check_lease()
                 self._pass_on()
                 if monotonic() - told >= RECORD_PAUSE and not self._tally.empty:
-                    yield self._record(self._take())
-                    told = monotonic()
+                    record, told = self._keep(self._take()), monotonic()
+                    if record is not None:
+                        yield record
         finally:
             self._end(threads)
         yield self._last()
@@ -123,9 +124,11 @@ class Follow:
     def _check_lease(self) -> None:
         try:
             self._runner.guard()
-        except HeadwaterError as lost:
+        except Conflict as lost:
             self._fatal = self._fatal or lost
             self._ending.set()
+        except StorageError:
+            pass  # the state may be back soon; capture asks before each entry, and waits for it
 
     def _tell(self, kind: str, table: TableId | None, data: Mapping[str, Value]) -> None:
         self._said.put((kind, table, data))
@@ -191,7 +194,8 @@ class Follow:
                     self._fold_once(delivery, parts.log, hurry=False)
                     parts.storage.release()
                     delay = 0.0
-                except HeadwaterError as failed:
+                except Exception as error:  # noqa: BLE001
+                    failed = _named(error)
                     self._outlive(failed)
                     delay = min(SELDOM, max(1.0, 2 * delay))
                     self._hold_off("refresh.failed", failed, delay)
@@ -238,7 +242,8 @@ class Follow:
                     self._publish_once(delivery)
                     parts.storage.release()
                     delay = BUILD_PAUSE
-                except HeadwaterError as failed:
+                except Exception as error:  # noqa: BLE001
+                    failed = _named(error)
                     self._outlive(failed)
                     self._hold_off("handoff.failed", failed, delay)
                     delay = min(SELDOM, 2 * delay)
@@ -292,12 +297,25 @@ class Follow:
         tally.reached = tally.reached or self._reached
         return self._runner.note(tally, *self._seen, self._warnings)
 
+    def _keep(self, tally: Tally) -> RunRecord | None:
+        """The record of a tally; None while the state cannot be written: it then goes into the next."""
+        try:
+            return self._record(tally)
+        except StorageError as failed:
+            self._tell("record.failed", None, {"error": str(failed), "seconds": RECORD_PAUSE})
+        with self._lock:
+            tally.add(self._tally)
+            self._tally = tally
+        return None
+
     def _last(self) -> RunRecord:
         """Fold and build what was captured, record it, and raise what ended us or failed now."""
         fatal, parts = self._fatal, self._runner.parts
         if fatal is not None and not isinstance(fatal, HeadwaterError):
             raise fatal
-        failed: HeadwaterError | None = fatal
+        tally = self._take()
+        tally.failed = None  # told when it failed, and tried again now
+        failed = fatal
         if not isinstance(fatal, Conflict):
             delivery = self._runner.delivery(parts, self._tell)
             try:
@@ -306,10 +324,18 @@ class Follow:
                     self._publish_once(delivery)
             except HeadwaterError as last:
                 failed = failed or last
-        self._pass_on()
-        tally = self._take()
+            self._pass_on()
+        tally.add(self._take())
         tally.failed = failed = failed or tally.failed
         record = self._record(tally)
         if failed is not None:
             raise failed
         return record
+
+
+def _named(failed: Exception) -> HeadwaterError:
+    """The error itself, or one of ours around a bug: capture goes on whatever lake and warehouse do."""
+    if isinstance(failed, HeadwaterError):
+        return failed
+    what = f"this is a bug in headwater: {type(failed).__name__}: {failed}"
+    return HeadwaterError(what, hint="headwater run --debug   (shows where)")

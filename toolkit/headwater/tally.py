@@ -71,6 +71,8 @@ class Tally:
             self.count(table).update(counts)
         self.models, self.tests = self.models + part.models, self.tests + part.tests
         self.notes += part.notes
+        if self.failed and part.failed and str(self.failed) != str(part.failed):
+            self.notes.append(f"failed too: {part.failed}; try: {part.failed.hint}")
         self.failed = self.failed or part.failed
 
     def count(self, table: TableId) -> Counter[str]:

@@ -121,7 +121,8 @@ def run(args: Namespace) -> Answer:
 #: What a follower tells beside its rounds.
 _TOLD = frozenset(
     {
-        "table.loaded", "run.retrying", "table.failed", "refresh.failed", "handoff.failed", "wal.warning",
+        "table.loaded", "run.retrying", "table.failed", "refresh.failed", "handoff.failed", "record.failed",
+        "wal.warning",
     }
 )  # fmt: skip
 

@@ -116,7 +116,7 @@ def describe(event: Event) -> str:
     match event.kind:
         case "run.started":
             said = f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
-        case "run.retrying" | "table.failed" | "refresh.failed" | "handoff.failed":
+        case "run.retrying" | "table.failed" | "refresh.failed" | "handoff.failed" | "record.failed":
             said = f"{printable(str(data.get('error', '')))}; trying again in {data.get('seconds')} s"
         case "wal.warning":
             said = ": ".join(printable(str(data.get(name))) for name in ("level", "says"))
