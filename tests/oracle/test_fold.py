@@ -67,9 +67,7 @@ def play(
     """Write the log, folding after the entries that `cuts` names, and at the end; compact after some folds."""
     pending = []
     count = len(told.entries)
-    steps = zip(
-        told.entries, [*cuts, *[False] * count], [*compactions, *[False] * count], strict=False
-    )
+    steps = zip(told.entries, [*cuts, *[False] * count], [*compactions, *[False] * count], strict=False)
     for entry, cut, compaction in steps:
         pending.append(entry)
         if cut:

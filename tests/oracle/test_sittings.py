@@ -42,7 +42,14 @@ class Source:
         cells = {**row, **left_out}
         text = '{"price":"NaN"}' if cells.get("price") == "NaN" else None
         cells = {n: (None if v == "NaN" else v) for n, v in cells.items()}
-        return {**cells, **meta, "_hw_op": op, "_hw_seq": self.number * STRIDE + 2, "_hw_unset": unset, "_hw_text": text}
+        return {
+            **cells,
+            **meta,
+            "_hw_op": op,
+            "_hw_seq": self.number * STRIDE + 2,
+            "_hw_unset": unset,
+            "_hw_text": text,
+        }
 
     def fresh(self, key: int) -> Row:
         value = self.dice.randint(0, 99)
@@ -57,7 +64,9 @@ class Source:
     def change(self) -> list[Row]:
         """One change in the source, and its rows in the log."""
         dice, key, other = self.dice, self.dice.choice(KEYS), self.dice.choice(KEYS)
-        verb = dice.choices(["insert", "touch", "update", "rekey", "delete", "truncate"], [6, 8, 4, 5, 4, 1])[0]
+        verb = dice.choices(["insert", "touch", "update", "rekey", "delete", "truncate"], [6, 8, 4, 5, 4, 1])[
+            0
+        ]
         if verb == "truncate":
             self.rows, self.place = {}, {}
             return [self.raw("t", {})]

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
-#: Files grow to about this size, or this many row groups of 122,880 rows, whichever comes first.
+#: Files grow to so many rows, or about so many bytes: what a touched key makes us write again.
+FILE_ROWS = 245_760
 FILE_BYTES = 96_000_000
-FILE_GROUPS = 8
 GROUP_ROWS = 122_880
 #: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and what
 #: DuckDB does not count.
@@ -205,6 +205,8 @@ class Lake:
         # A row group is built in memory, once for each thread.
         group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
         group = max(group // 2048, 1) * 2048
+        # At rest a row takes about half of what it takes in memory.
+        wanted = min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
@@ -212,8 +214,7 @@ class Lake:
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
                 FORMAT parquet, COMPRESSION zstd,
-                FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUP_SIZE {group},
-                ROW_GROUPS_PER_FILE {FILE_GROUPS * GROUP_ROWS // group},
+                ROW_GROUP_SIZE {group}, ROW_GROUPS_PER_FILE {max(wanted // group, 1)},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """

@@ -69,7 +69,8 @@ class Tail:
     def keys(self, lake: TableFormat, schema: TableSchema) -> str:
         """SQL to stand after FROM: what tells its rows apart, and their place in the log."""
         cells = ", ".join(cast_from(self.changes.schema, schema))
-        return f"(SELECT {_named(schema)}, _hw_seq, _hw_op, _hw_at FROM (SELECT {cells}, {_META} FROM {self.scan(lake)}))"
+        rows = f"SELECT {cells}, {_META} FROM {self.scan(lake)}"
+        return f"(SELECT {_named(schema)}, _hw_seq, _hw_op, _hw_at FROM ({rows}))"
 
 
 def through(base: Held) -> int | None:
