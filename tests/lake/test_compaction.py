@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from headwater.errors import SchemaConflict
 from headwater.lake import delta, rewrite
 from headwater.lake.tail import THROUGH
-from headwater.refresh import policy
+from headwater.naming import table_path
+from headwater.refresh import policy, upkeep
 from lake.test_refresh import Script, column
 from oracle.story import TABLE, Row
 from oracle.world import World
@@ -54,7 +57,9 @@ def test_files_stay_apart_and_rows_are_right(world: World, script: Script, seed:
         changes: list[Row] = []
         near = dice.randrange(200_000)
         for _ in range(dice.choice([3, 300])):
-            key = dice.choice([near + dice.randrange(2000), 200_000 + dice.randrange(5000), dice.choice([*rows])])
+            key = dice.choice(
+                [near + dice.randrange(2000), 200_000 + dice.randrange(5000), dice.choice([*rows])]
+            )
             if key not in rows:
                 rows[key] = -key
                 changes.append(script.row("c", id=key, n=-key))
@@ -189,3 +194,47 @@ def test_types_that_grow_meet_a_tail(world: World, script: Script, monkeypatch: 
         world.compact()
 
 
+def test_small_files_of_changes_become_one(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "SMALL_TABLE", -1)
+    monkeypatch.setattr(policy, "WRITES", 0)
+    monkeypatch.setattr(upkeep, "MERGED", 4)
+    script.read(script.row("r", id=0, n=0))
+    world.refresh()
+    counts = []
+    for n in range(1, 24):
+        script.put(script.row("c", id=n, n=n))
+        world.refresh()
+        changes = world.lake.open(TABLE, "changes")
+        assert changes is not None
+        counts.append(changes.files.num_rows)
+        assert sorted(column(world, "n")) == list(range(n + 1))  # type: ignore[type-var]
+        if n == 10:
+            world.compact()
+            assert _tail(world) == 0
+    assert max(counts) <= 12, "3 of each size, apart on either side of where the mirror ends"
+    assert column(world, "n", "changes") == list(range(24))
+    assert _tail(world) == 13
+
+
+def test_files_that_left_long_ago_are_deleted(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.read(script.row("r", id=0, n=0))
+    world.refresh()
+    assert world.storage.local
+    folder = world.storage.local / "lake" / table_path(TABLE) / "mirror"
+    with monkeypatch.context() as earlier:
+        week = 8 * 24 * 3600
+        earlier.setattr(delta, "time", SimpleNamespace(time=lambda: time.time() - week))
+        for n in range(3):
+            script.put(script.row("u", id=0, n=n))
+            world.refresh()
+    assert len(list(folder.glob("*.parquet"))) == 4
+    monkeypatch.setattr(upkeep, "SWEPT_BYTES", 1)
+    script.put(script.row("u", id=0, n=5))
+    world.refresh()
+    assert len(list(folder.glob("*.parquet"))) == 2, "what left just now stays for its readers"
+    assert column(world, "n") == [5]
+    assert world.lake.mark(TABLE, "mirror") == world.lake.mark(TABLE, "changes")

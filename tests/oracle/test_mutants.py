@@ -78,6 +78,10 @@ class Planted:
         (self.within or self).hits += self._mutant.old in query
         return self._con.execute(query.replace(self._mutant.old, self._mutant.new), *args)
 
+    def sql(self, query: str) -> Any:
+        (self.within or self).hits += self._mutant.old in query
+        return self._con.sql(query.replace(self._mutant.old, self._mutant.new))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._con, name)
 

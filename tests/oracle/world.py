@@ -59,7 +59,7 @@ class World:
         """All rows of a lake table as dicts, odd cells as their text."""
         with self.lake.connect() as con:
             relation = self.lake.relation(con, self.spec.table, kind)
-            found: pa.Table = con.execute(f"SELECT * FROM {relation} ORDER BY {order}").to_arrow_table()
+            found: pa.Table = con.sql(f"SELECT * FROM {relation} ORDER BY {order}").to_arrow_table()
         return found.to_pylist()
 
     def close(self) -> None:

@@ -48,9 +48,11 @@ if TYPE_CHECKING:
 FILE_ROWS = 245_760
 FILE_BYTES = 96_000_000
 GROUP_ROWS = 122_880
-#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and what
-#: DuckDB does not count.
+#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and
+#: what DuckDB does not count.
 DUCKDB_SHARE = 0.6
+#: A file that left a table is kept for its readers this long.
+RETENTION_HOURS = 7 * 24
 #: So many lake tables are kept open between refreshes.
 KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
@@ -177,6 +179,12 @@ class Lake:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
+    def tail_rows(self, table: TableId) -> int:
+        """About how many rows `changes` holds beyond the mirror."""
+        mirror = self.open(table, "mirror")
+        tail = tail_of(mirror, self.open(table, "changes")) if mirror else None
+        return tail.rows if tail else 0
+
     def staged(self, table: TableId) -> Staged:
         """The staged changes, for the handoff."""
         held = self.open(table, "changes")
@@ -279,6 +287,22 @@ class Lake:
         done = self.open(table, kind)
         assert done is not None
         return done
+
+    def sweep(self, held: Held) -> Held:
+        """Delete the files that left the table more than a week ago, or that no commit ever named."""
+        from deltalake.exceptions import DeltaError
+
+        delta = self._at(held.table, held.kind, held.version)
+        said = Change(held.mark, held.schema, held.layout, notes=held.notes)
+        try:
+            delta.vacuum(RETENTION_HOURS, dry_run=False, commit_properties=promise_of(said))
+            delta.update_incremental()
+        except DeltaError as failed:
+            raise explain(failed, held.table, held.kind) from None
+        self._keep(held.table, held.kind, delta)
+        swept = self.open(held.table, held.kind)
+        assert swept is not None
+        return swept
 
     def scan(self, held: Held, paths: Sequence[str] | None = None, *, name_files: bool = False) -> str:
         """SQL to stand after FROM: the rows of some files (default: all) in the types of `held.layout`."""

@@ -1,8 +1,8 @@
 """Writing a lake table anew where it must be: the files that hold a touched key, and small ones with them.
 
 Files whose keys do not overlap stay so: they are written one by one, or a few small ones together, each with
-the fresh rows of its own range of keys. So a rewrite takes the memory of a file, whatever it touches. Where no
-key is new, fresh rows take the places of those they replace, and nothing is sorted.
+the fresh rows of its own range of keys. So a rewrite takes the memory of a file, whatever it touches. Where
+no key is new, fresh rows take the places of those they replace, and nothing is sorted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Files that are written together, with the fresh rows of a range of keys: SQL with `{}` for the column."""
+    """Files that are written together, with the fresh rows of a range: SQL, `{0}` being the first key column."""
 
     paths: Sequence[str]
     where: str
@@ -108,7 +108,7 @@ def _odd_keys(target: Target, keys: Keys) -> bool:
 
 
 def _brings_new(target: Target, group: _Group, swap: Swap) -> bool:
-    """Whether a fresh row of the range is of a key that is not in the files; `files_with` left those that are."""
+    """Whether a fresh row of the range has a key that is not in the files (`files_with` left those in them)."""
     fresh = f"SELECT {swap.drop.named} FROM ({swap.fresh}) WHERE {group.fresh(swap)}"
     new = f"SELECT 1 FROM ({fresh}) AS f ANTI JOIN _hw_places AS p ON {swap.drop.same('f', 'p')} LIMIT 1"
     return bool(target.con.execute(new).fetchall())
@@ -181,16 +181,7 @@ def _disjoint(spans: Sequence[_Span]) -> bool:
 
 def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys) -> list[_Group]:
     """What to write together: each fresh row goes to one group, those beyond all files to the last."""
-    packs: list[list[_Span]] = []
-    apart = True  # whether a file that stays lies between
-    for span in spans:
-        if span.path not in touched:
-            apart = span.low is not None
-            continue
-        if apart or sum(s.rows for s in packs[-1]) + span.rows > PACK_ROWS:
-            packs.append([])
-        packs[-1].append(span)
-        apart = False
+    packs = _packs(spans, touched)
     if not packs or spans[0].low is None:
         rest = [_Group([s.path for s in pack], "FALSE") for pack in packs[1:]]
         return [_Group([s.path for s in packs[0]] if packs else [], "TRUE"), *rest]
@@ -213,6 +204,21 @@ def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys) -> lis
     return groups
 
 
+def _packs(spans: Sequence[_Span], touched: Collection[str]) -> list[list[_Span]]:
+    """The touched files in their order, small neighbours together."""
+    packs: list[list[_Span]] = []
+    apart = False  # whether a file that stays lies between
+    for span in spans:
+        if span.path not in touched:
+            apart = span.low is not None
+            continue
+        if not packs or apart or sum(s.rows for s in packs[-1]) + span.rows > PACK_ROWS:
+            packs.append([])
+        packs[-1].append(span)
+        apart = False
+    return packs
+
+
 def _literal(value: Any, keys: Keys) -> str:
     text = literal(str(value)).replace("{", "{{").replace("}", "}}")
     return f"CAST({text} AS {duckdb_type(keys.kind)})"
@@ -226,7 +232,9 @@ def _small_beside(target: Target, spans: Sequence[_Span], touched: Collection[st
     for n in small:
         beside = [spans[at].path for at in (n - 1, n + 1) if 0 <= at <= last]
         if n == last:
-            behind = f"SELECT 1 FROM ({swap.fresh}) WHERE {column} > {_literal(spans[n].high, swap.drop)} LIMIT 1"
+            behind = (
+                f"SELECT 1 FROM ({swap.fresh}) WHERE {column} > {_literal(spans[n].high, swap.drop)} LIMIT 1"
+            )
             if target.con.execute(behind).fetchall():
                 merged.append(spans[n].path)
                 continue

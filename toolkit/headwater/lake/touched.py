@@ -44,7 +44,7 @@ class Target:
 
 
 def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_hw_places") -> list[str]:
-    """Those of `paths` that hold a row of `keys`. The keys that are there stay in the temporary table `found`."""
+    """Those of `paths` that hold a row of `keys`; the keys found stay in the temporary table `found`."""
     lake, held = target.lake, target.held
     near = within_bounds(target.con, held, set(paths), keys) if held else []
     names = ", ".join(keys.names)

@@ -1,4 +1,4 @@
-"""Refresh: raw log -> fold -> lake. A table with a key gets one commit, to `changes`: that is where it stands.
+"""Refresh: raw log -> fold -> lake. A table with a key gets one commit, to `changes`: there it stands.
 
 Its mirror and history are bases that compaction brings forward now and then; what lies between is read from
 `changes` (headwater.lake.tail). A table without a key gets `changes`, then its mirror, anew. docs/lake.md.
@@ -22,6 +22,7 @@ from headwater.refresh.compaction import Compaction
 from headwater.refresh.parts import Work
 from headwater.refresh.policy import has_tail, is_due, is_small
 from headwater.refresh.step import Counts, Step
+from headwater.refresh.upkeep import keep_up
 
 __all__ = ["Refreshed", "compact", "refresh"]
 
@@ -62,7 +63,10 @@ def refresh(
         for table, batches in unread.items():
             try:
                 held: dict[Kind, Held | None] = {kind: lake.open(table, kind) for kind in KINDS}
-                moved = _fold(Work(con, lake, specs[table], held, room), log, batches)
+                before = {kind: its.version for kind, its in held.items() if its}
+                work = Work(con, lake, specs[table], held, room)
+                moved = _fold(work, log, batches)
+                keep_up(work, before)
             except HeadwaterError as failed:
                 failures.append(failed)
                 continue

@@ -16,7 +16,7 @@ from headwater.lake import Change, Held, Kind
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
-from headwater.lake.tail import mirror_rows, tail_of
+from headwater.lake.tail import Pick, mirror_rows, tail_of
 from headwater.lake.touched import files_with
 from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
@@ -232,11 +232,13 @@ class Step:
         if held is None:
             return f"SELECT *, {self._shape.named_parts} FROM ({self._shape.nothing()})"
         shape = self._shape
-        rows = mirror_rows(
-            self._lake, held, tail_of(held, self._held["changes"]), self._keyed_as_before(),
-            cells=lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
-            columns=[*shape.names, *CARRIED, "_hw_absent"], paths=paths,
-        )  # fmt: skip
+        pick = Pick(
+            lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
+            [*shape.names, *CARRIED, "_hw_absent"],
+            paths,
+        )
+        tail = tail_of(held, self._held["changes"])
+        rows = mirror_rows(self._lake, held, tail, self._keyed_as_before(), pick)
         return f"SELECT *, {shape.named_parts} FROM {rows}"
 
     def _keyed_as_before(self) -> TableSchema:
