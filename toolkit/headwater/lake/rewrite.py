@@ -58,7 +58,7 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Files that are written together, with the fresh rows of a range: SQL, `{0}` being the first key column."""
+    """Files that are written together, with the fresh rows of a range: SQL over the key column `{0}`."""
 
     paths: Sequence[str]
     where: str
@@ -84,9 +84,11 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
             touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
     # A row of a key has one file that it can be in, and the range of keys of that file.
     apart = not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
+    if apart:
+        _note_new(target, swap)
     add: list[NewFile] = []
     for group in _groups(spans, set(touched), swap.drop):
-        add += _write(target, group, swap, in_place=apart and not _brings_new(target, group, swap))
+        add += _write(target, group, swap, in_place=apart and not _brings_new(target, group))
     return Rewritten(add, touched)
 
 
@@ -107,11 +109,17 @@ def _odd_keys(target: Target, keys: Keys) -> bool:
     return bool(found[0][0])
 
 
-def _brings_new(target: Target, group: _Group, swap: Swap) -> bool:
-    """Whether a fresh row of the range has a key that is not in the files (`files_with` left those in them)."""
-    fresh = f"SELECT {swap.drop.named} FROM ({swap.fresh}) WHERE {group.fresh(swap)}"
-    new = f"SELECT 1 FROM ({fresh}) AS f ANTI JOIN _hw_places AS p ON {swap.drop.same('f', 'p')} LIMIT 1"
-    return bool(target.con.execute(new).fetchall())
+def _note_new(target: Target, swap: Swap) -> None:
+    """Leave the keys of fresh rows that are not in the files, where `files_with` left those that are."""
+    fresh = f"SELECT {swap.drop.named} FROM ({swap.fresh})"
+    new = f"SELECT f._hw_k0 FROM ({fresh}) AS f ANTI JOIN _hw_places AS p ON {swap.drop.same('f', 'p')}"
+    target.con.execute(f"CREATE OR REPLACE TEMP TABLE _hw_new AS {new}").fetchall()
+
+
+def _brings_new(target: Target, group: _Group) -> bool:
+    """Whether a fresh row of the range has a new key."""
+    found = f"SELECT 1 FROM _hw_new WHERE {group.where.format('_hw_k0')} LIMIT 1"
+    return bool(target.con.execute(found).fetchall())
 
 
 def _replaced(target: Target, group: _Group, swap: Swap) -> str:
