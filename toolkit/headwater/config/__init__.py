@@ -93,11 +93,11 @@ class Config:
     overrides: Mapping[str, TableSpec] = field(default_factory=dict)
     mode: Mode = "history"
     history: HistoryNames = field(default_factory=HistoryNames)
-    compact: Compact = "auto"
     warehouse: WarehouseConfig | None = None
     dbt: DbtConfig = field(default_factory=DbtConfig)
     state: str = ""
     memory_limit: str = "1GB"
+    compact: Compact = "auto"
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults."""

@@ -78,8 +78,8 @@ class Compaction:
         parts = self._bench.parts
         self._run(
             sql("order", keys=keys, parts=parts),
-            sql("fresh", tail=self._rows(self._tail(reached))),
-            f"CREATE OR REPLACE TEMP TABLE _hw_keys AS SELECT {parts} FROM _hw_order WHERE _hw_nth = 1",
+            sql("fresh", tail=self._rows(self._tail(reached)), order=", ".join(self._bench.order)),
+            f"CREATE OR REPLACE TEMP TABLE _hw_keys AS SELECT {parts} FROM _hw_order WHERE _hw_nth = 1 ORDER BY {parts}",
         )
         self._reached = reached
 
