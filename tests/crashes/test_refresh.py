@@ -27,11 +27,9 @@ world.refresh()
 world.compact()
 world.close()
 """
-#: A small table is compacted with each fold; a long tail only by `compact`, which then has more to do at once.
-TAILS = {
-    "small": "",
-    "large": "from headwater.refresh import policy\npolicy.SMALL_TABLE, policy.WRITES = -1, 0\n",
-}
+#: A small table is compacted with each fold; a long tail only by `compact`: much at once.
+_LARGE = "from headwater.refresh import policy\npolicy.SMALL_TABLE, policy.WRITES = -1, 0\n"
+TAILS = {"small": "", "large": _LARGE}
 STEPS = [f"{kind}.{side}:2" for kind in ("changes", "history", "mirror") for side in ("before", "after")]
 #: An upload is a file of a commit to come: the first of all, and one in the middle.
 STEPS += [f"lake.{side}:{nth}" for side in ("before", "after") for nth in (1, 4)]

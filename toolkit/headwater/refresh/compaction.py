@@ -79,7 +79,8 @@ class Compaction:
         self._run(
             sql("order", keys=keys, parts=parts),
             sql("fresh", tail=self._rows(self._tail(reached)), order=", ".join(self._bench.order)),
-            f"CREATE OR REPLACE TEMP TABLE _hw_keys AS SELECT {parts} FROM _hw_order WHERE _hw_nth = 1 ORDER BY {parts}",
+            "CREATE OR REPLACE TEMP TABLE _hw_keys AS "
+            f"SELECT {parts} FROM _hw_order WHERE _hw_nth = 1 ORDER BY {parts}",
         )
         self._reached = reached
 
