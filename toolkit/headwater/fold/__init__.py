@@ -5,10 +5,10 @@ Two kinds of work for a table with a key, two for one without, each one statemen
   changes    the change rows since the mark; those that lack cells on top of the rows that have them
   snapshot   a new epoch against the whole mirror: the difference, not the table again
 
-All of them leave `_hw_versions`: one full row for each version, deletes with what the log carried of them. Of
-a table with a key they go to `changes`, and compaction (`order`, `fresh`, `closed`, `opened`) makes mirror and
-history of these. `_hw_raw` (change rows in the lake's column types) and `_hw_base` (rows that are there) are
-the only input.
+All of them leave `_hw_versions`: one full row for each version, deletes with what the log carried of them.
+Of a table with a key they go to `changes`, and compaction (`order`, `fresh`, `closed`, `opened`) makes mirror
+and history of these. `_hw_raw` (change rows in the lake's column types) and `_hw_base` (rows that are there)
+are the only input.
 """
 
 from __future__ import annotations
