@@ -1,4 +1,4 @@
-"""A lake of any size made quickly, and raw batches to fold into it: for benchmarks, and the harness around them."""
+"""A lake of any size made quickly, and raw batches to fold into it: for benchmarks."""
 
 from __future__ import annotations
 

@@ -84,6 +84,7 @@ class StandIn:
             "run": make_record(),
             "follow": [make_record(), make_record(run_id="cd34", behind_bytes=None)],
             "status": make_status(),
+            "compact": [HOSTILE],
             "verify": VerifyReport(Position("0/16B9A10"), (equal,)),
             "explain": [
                 Step("0/16B3740", BEGAN, "c", "a.parquet"),
@@ -152,6 +153,9 @@ class StandIn:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> Any:
         return self._answer("verify", tables)
+
+    def compact(self, tables: Sequence[str] | None = None) -> Any:
+        return self._answer("compact", tables)
 
     def explain(self, table: str, key: str, *, values: bool = False) -> Any:
         return self._answer("explain", table, key, values)

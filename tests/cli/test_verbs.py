@@ -20,7 +20,8 @@ from headwater.pipeline import Pipeline
 REAL = Pipeline  # before a fixture puts the stand-in there
 
 VERBS = [
-    ("check",), ("tables",), ("plan",), ("run",), ("status",), ("verify",), ("explain", "public.orders", "7"),
+    ("check",), ("tables",), ("plan",), ("run",), ("status",), ("compact",), ("verify",),
+    ("explain", "public.orders", "7"),
     ("dbt", "generate"), ("dbt", "build"),
 ]  # fmt: skip
 
@@ -39,6 +40,7 @@ def test_the_stand_in_is_called_like_the_real_one() -> None:
         "follow",
         "status",
         "verify",
+        "compact",
         "explain",
         "dbt_generate",
         "dbt_build",
@@ -300,6 +302,14 @@ def test_status_after_a_failure_names_its_hint(run: Run) -> None:
     out = run("status").out
     assert "no slot\\x1b" in out
     assert out.endswith("next: headwater run --full\n")
+
+
+def test_compact(run: Run) -> None:
+    assert run("compact", "public.*").out.startswith("compacted ")
+    assert StandIn.calls[0] == ("compact", ["public.*"])
+    StandIn.answers["compact"] = []
+    assert run("compact").out == "every table was compacted already\n"
+    assert run("compact", "--json").json == {"compacted": []}
 
 
 def test_verify(run: Run) -> None:

@@ -62,6 +62,7 @@ mode: history
 history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00:00+02:00}
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
 dbt: {project: analytics, folder: models/raw}
+lake: {compact: always}
 state: my.db
 memory_limit: 2 GiB
 """
@@ -97,6 +98,7 @@ def test_every_field_means_what_it_says() -> None:
         history=history,
         warehouse=WarehouseConfig("duckdb", "/srv/shop/wh/x.duckdb", "marts", "stg"),
         dbt=DbtConfig("/srv/shop/analytics", "models/raw"),
+        compact="always",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",
     )  # fmt: skip
@@ -186,7 +188,17 @@ def configs(draw: st.DrawFn) -> Config:
         | st.builds(WarehouseConfig, path=st.just("/w/x.duckdb"), schema=_names.map(lambda n: f"s{n}"))
     )
     return Config(
-        draw(_names), source, "/l", {}, patterns, overrides, mode, history, warehouse, DbtConfig("/x/dbt")
+        draw(_names),
+        source,
+        "/l",
+        {},
+        patterns,
+        overrides,
+        mode,
+        history,
+        warehouse,
+        DbtConfig("/x/dbt"),
+        compact=draw(st.sampled_from(["auto", "always"])),
     )
 
 

@@ -24,18 +24,22 @@ from pathlib import Path
 from oracle.world import World
 world = World(Path(sys.argv[1]))
 world.refresh()
+world.compact()
 world.close()
 """
+#: A small table is compacted with each fold; a long tail only by `compact`: much at once.
+_LARGE = "from headwater.refresh import policy\npolicy.SMALL_TABLE, policy.WRITES = -1, 0\n"
+TAILS = {"small": "", "large": _LARGE}
 STEPS = [f"{kind}.{side}:2" for kind in ("changes", "history", "mirror") for side in ("before", "after")]
 #: An upload is a file of a commit to come: the first of all, and one in the middle.
 STEPS += [f"lake.{side}:{nth}" for side in ("before", "after") for nth in (1, 4)]
 
 
-def run(folder: Path, failpoint: str = "") -> int:
+def run(folder: Path, failpoint: str = "", tail: str = "small") -> int:
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(tests), "HEADWATER_FAILPOINT": failpoint}
     return subprocess.run(
-        [sys.executable, "-c", RUNNER, str(folder)], env=environment, check=False
+        [sys.executable, "-c", TAILS[tail] + RUNNER, str(folder)], env=environment, check=False
     ).returncode
 
 
@@ -48,16 +52,17 @@ def told() -> Told:
     return tell(deeds)
 
 
+@pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("failpoint", STEPS)
-def test_killed_in_a_refresh(tmp_path: Path, told: Told, failpoint: str) -> None:
+def test_killed_in_a_refresh(tmp_path: Path, told: Told, failpoint: str, tail: str) -> None:
     world = World(tmp_path)
     half = len(told.entries) // 2
     world.write(told.entries[:half])
-    assert run(tmp_path, failpoint) == -signal.SIGKILL, "the point was not passed"
+    assert run(tmp_path, failpoint, tail) == -signal.SIGKILL, "the point was not passed"
     world.write(told.entries[half:])
-    if run(tmp_path, failpoint) != 0:
-        assert run(tmp_path) == 0
+    if run(tmp_path, failpoint, tail) != 0:
+        assert run(tmp_path, tail=tail) == 0
     check(told, read_lake(world))
-    assert run(tmp_path) == 0
+    assert run(tmp_path, tail=tail) == 0
     check(told, read_lake(world))
     world.close()

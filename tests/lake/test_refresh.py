@@ -277,8 +277,7 @@ def test_keys_that_only_text_can_hold(world: World, script: Script) -> None:
 def test_only_touched_files_are_rewritten(
     world: World, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delta, "FILE_BYTES", 1)
-    monkeypatch.setattr(delta, "FILE_GROUPS", 1)
+    monkeypatch.setattr(delta, "FILE_ROWS", 122_880)
     monkeypatch.setattr("headwater.lake.rewrite.SMALL_ROWS", 0)
     world.spec = replace(world.spec, compact="always")
     script.read(*(script.row("r", id=i, n=i) for i in range(300_000)))

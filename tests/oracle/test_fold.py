@@ -64,18 +64,16 @@ def play(
     stop: tuple[str, int] | None = None,
     compactions: Sequence[bool] = (),
 ) -> None:
-    """Write the log, folding after the entries that `cuts` names, and at the end; compact after some folds."""
+    """Write the log, folding after the entries in `cuts` and at the end; compact after some folds."""
     pending = []
     count = len(told.entries)
-    steps = zip(
-        told.entries, [*cuts, *[False] * count], [*compactions, *[False] * count], strict=False
-    )
-    for entry, cut, compaction in steps:
+    steps = zip(told.entries, [*cuts, *[False] * count], [*compactions, *[False] * count], strict=False)
+    for entry, cut, compacts in steps:
         pending.append(entry)
         if cut:
             world.write(pending)
             _attempt(world.refresh, stop)
-            if compaction:
+            if compacts:
                 _attempt(world.compact, stop)
             pending = []
     world.write(pending)

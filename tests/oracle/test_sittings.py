@@ -42,7 +42,14 @@ class Source:
         cells = {**row, **left_out}
         text = '{"price":"NaN"}' if cells.get("price") == "NaN" else None
         cells = {n: (None if v == "NaN" else v) for n, v in cells.items()}
-        return {**cells, **meta, "_hw_op": op, "_hw_seq": self.number * STRIDE + 2, "_hw_unset": unset, "_hw_text": text}
+        return {
+            **cells,
+            **meta,
+            "_hw_op": op,
+            "_hw_seq": self.number * STRIDE + 2,
+            "_hw_unset": unset,
+            "_hw_text": text,
+        }
 
     def fresh(self, key: int) -> Row:
         value = self.dice.randint(0, 99)
@@ -57,7 +64,9 @@ class Source:
     def change(self) -> list[Row]:
         """One change in the source, and its rows in the log."""
         dice, key, other = self.dice, self.dice.choice(KEYS), self.dice.choice(KEYS)
-        verb = dice.choices(["insert", "touch", "update", "rekey", "delete", "truncate"], [6, 8, 4, 5, 4, 1])[0]
+        verb = dice.choices(["insert", "touch", "update", "rekey", "delete", "truncate"], [6, 8, 4, 5, 4, 1])[
+            0
+        ]
         if verb == "truncate":
             self.rows, self.place = {}, {}
             return [self.raw("t", {})]
@@ -97,17 +106,7 @@ def told(dice: random.Random, *, ends: bool) -> Source:
         source.write(1, [r for part in range(3) for r in source.read(part)], "snapshot_end")
         source.write(1, [r for _ in range(3) for r in source.change()])
         epoch = 2
-    lacking: set[object] = set()
-    for part in range(3):
-        rows = source.read(part)
-        cut_short = dice.random() < 0.3
-        source.write(epoch, rows, "snapshot")
-        changes = [r for _ in range(dice.randint(0, 4)) for r in source.change()]
-        if changes:
-            source.write(epoch, changes)
-        lacking |= {r["id"] for r in changes if r["_hw_unset"] and r["_hw_op"] != "d"}
-        if cut_short:
-            source.write(epoch, source.read(part), "snapshot")
+    lacking = _sittings(source, epoch)
     # Rows whose changes lack cells are read by key in the last sitting.
     extra = [source.raw("r", source.rows[k]) for k in sorted(source.rows) if k in lacking]
     if ends:
@@ -115,6 +114,21 @@ def told(dice: random.Random, *, ends: bool) -> Source:
         for _ in range(dice.randint(0, 2)):
             source.write(epoch, [r for _ in range(2) for r in source.change()])
     return source
+
+
+def _sittings(source: Source, epoch: int) -> set[object]:
+    """Three parts with changes after each; returns the keys of changes that lack cells."""
+    lacking: set[object] = set()
+    for part in range(3):
+        again = source.dice.random() < 0.3
+        source.write(epoch, source.read(part), "snapshot")
+        changes = [r for _ in range(source.dice.randint(0, 4)) for r in source.change()]
+        if changes:
+            source.write(epoch, changes)
+        lacking |= {r["id"] for r in changes if r["_hw_unset"] and r["_hw_op"] != "d"}
+        if again:
+            source.write(epoch, source.read(part), "snapshot")
+    return lacking
 
 
 @settings(

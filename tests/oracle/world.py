@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -58,8 +57,7 @@ class World:
 
     def rows(self, kind: Kind, order: str = "_hw_seq") -> list[Row]:
         """All rows of a lake table as dicts, odd cells as their text."""
-        with duckdb.connect() as con:
-            con.execute("SET TimeZone = 'UTC'")
+        with self.lake.connect() as con:
             relation = self.lake.relation(con, self.spec.table, kind)
             found: pa.Table = con.sql(f"SELECT * FROM {relation} ORDER BY {order}").to_arrow_table()
         return found.to_pylist()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
 
+#: Up to so many tables, `status` looks into the lake of each.
+_LOOKS = 200
+
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
 _SETTLES = 3
 
@@ -57,13 +60,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """Where one table stands."""
+    """Where one table stands.
+
+    tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
+    """
 
     table: TableId
     epoch: int
     complete: bool
     columns: int
     keyless: bool
+    tail: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +238,9 @@ class Pipeline:
             behind = parts.source.behind(last.position) if last else None
         except SourceError as away:
             failed = str(away)
-        schemas = ((t, s, parts.log.schema(t, s.schema)) for t, s in sorted(parts.log.tables().items()))
+        known = parts.log.tables()
+        schemas = ((t, s, parts.log.schema(t, s.schema)) for t, s in sorted(known.items()))
+        looks = len(known) <= _LOOKS
         return Status(
             pipeline=self.config.name,
             store=self.config.store,
@@ -241,10 +250,34 @@ class Pipeline:
             source=look.facts,
             wal=look.forecast,
             source_error=failed,
-            tables=[TableStatus(t, s.epoch, s.complete, len(c.columns), not c.key) for t, s, c in schemas],
+            tables=[
+                TableStatus(
+                    t,
+                    s.epoch,
+                    s.complete,
+                    len(c.columns),
+                    not c.key,
+                    parts.lake.tail_rows(t) if looks else None,
+                )
+                for t, s, c in schemas
+            ],
             runs=last_runs(parts.state, self.config.name, 5),
             holder=holder(parts.state, self.config.name),
         )
+
+    def compact(self, tables: Sequence[str] | None = None) -> Sequence[TableId]:
+        """Move the changes of tables (patterns; default: all) into the files of mirror and history, now.
+
+        Returns the tables that had any. For engines that read these files; what we read is the same.
+        """
+        from headwater.refresh import compact
+        from headwater.state import hold
+
+        specs = self._specs_in_lake()
+        chosen = configuration.select(tables or ["*.*"], list(specs))
+        with hold(self.parts.state, self.config.name):
+            lake, limit = self.parts.lake, self.config.memory_limit
+            return compact(lake, {t: specs[t] for t in chosen}, memory_limit=limit)
 
     def explain(self, table: str, key: str, *, values: bool = False) -> Sequence[Step]:
         """Every change of one key, with its position, file and lake version."""

@@ -1,6 +1,6 @@
 {#-
     The newest change of each key in the window, deletes included: what the strategy headwater_newest merges.
-    A delete keeps the last values of its row, so that no older change can bring the row back.
+    A delete stays, with its key and its number, so that no older change can bring the row back.
 -#}
 {% macro headwater_newest(changes, key, columns) %}
 with changes as (

@@ -194,6 +194,11 @@ def status(found: Status) -> list[str]:
     loaded = sum(t.complete for t in found.tables)
     lines.append(f"  tables: {loaded:,} of {len(found.tables):,} loaded")
     lines += [f"    not loaded yet: {printable(str(t.table))}" for t in found.tables if not t.complete][:10]
+    tails = [t for t in found.tables if t.tail]
+    lines += [
+        f"    {printable(str(t.table))}: {t.tail:,} changes beside the files of its mirror"
+        for t in tails[:10]
+    ]
     if found.runs:
         lines += [f"  {line}" for line in _runs(found.runs)]
     failed = bool(found.runs) and found.runs[0].outcome == "failed"

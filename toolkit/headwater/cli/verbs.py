@@ -141,6 +141,14 @@ def _follow(args: Namespace) -> Answer:
     return Answer(FAILED if failed else DONE, None, [] if args.json else ["stopped; next: headwater verify"])
 
 
+def compact(args: Namespace) -> Answer:
+    """Move tails into their bases."""
+    with _pipeline(args) as pipeline:
+        done = [str(table) for table in pipeline.compact(args.patterns or None)]
+    lines = [f"compacted {printable(table)}" for table in done] or ["every table was compacted already"]
+    return Answer(DONE, {"compacted": done}, lines)
+
+
 def status(args: Namespace) -> Answer:
     """Where the pipeline stands."""
     with _pipeline(args) as pipeline:
@@ -259,6 +267,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "tables": tables,
     "plan": plan,
     "run": run,
+    "compact": compact,
     "status": status,
     "verify": verify,
     "explain": explain,

@@ -181,6 +181,13 @@ def _add_running(commands: Commands) -> None:
         default=0.5,
         help="between looks at the source with --follow (default: 0.5)",
     )
+    compact = _add(
+        commands,
+        "compact",
+        "move changes into the files of mirror and history now, for engines that read these themselves",
+        "headwater compact\nheadwater compact public.orders",
+    )
+    compact.add_argument("patterns", nargs="*", metavar="TABLE", help="only these tables or patterns")
 
 
 def _add_looking(commands: Commands) -> None:

@@ -81,6 +81,7 @@ class Config:
     tables         the patterns, exclusions included
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
+    compact        when tails move into the lake's mirrors and histories
     state          "" stands for the default place, `headwater.state.default_path`
     """
 
@@ -96,13 +97,14 @@ class Config:
     dbt: DbtConfig = field(default_factory=DbtConfig)
     state: str = ""
     memory_limit: str = "1GB"
+    compact: Compact = "auto"
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults."""
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
-                return replace(self.overrides[pattern], table=table)
-        return TableSpec(table, self.mode, self.history)
+                return replace(self.overrides[pattern], table=table, compact=self.compact)
+        return TableSpec(table, self.mode, self.history, self.compact)
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""

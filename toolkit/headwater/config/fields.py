@@ -169,6 +169,18 @@ _DBT = Field(
     short=Field("project", "the project's folder", "./dbt", kind="path"),
 )  # fmt: skip
 
+_LAKE = Field(
+    "lake",
+    "how the lake's tables are kept",
+    "{compact: always}",
+    kind="mapping",
+    fields=(
+        Field("compact", "when changes move into the files of mirror and history: `auto` at once for small "
+              "tables and ever more seldom for large ones; `always` with each run, for engines that read "
+              "these files themselves", "always", default="auto", choices=("auto", "always")),
+    ),
+)  # fmt: skip
+
 #: The whole file.
 FILE = Field(
     "",
@@ -188,6 +200,7 @@ FILE = Field(
               default='["*.*"]', item=_TABLE),
         _MODE,
         _HISTORY,
+        _LAKE,
         _WAREHOUSE,
         _DBT,
         Field("state", "the SQLite file with run records and leases", "headwater.db", kind="path",

@@ -11,7 +11,7 @@ from typing import cast
 
 import yaml
 
-from headwater.config import Config, DbtConfig, HistoryNames, Mode, TableSpec, WarehouseConfig
+from headwater.config import Compact, Config, DbtConfig, HistoryNames, Mode, TableSpec, WarehouseConfig
 from headwater.config.fields import FILE
 from headwater.config.patterns import parse_pattern
 from headwater.config.reader import File, Plain, holds_password, read
@@ -62,6 +62,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         overrides=overrides,
         mode=cast(Mode, doc.get("mode", "history")),
         history=_history(doc, HistoryNames(), "", file),
+        compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
         state=_path(str(doc["state"]), base) if "state" in doc else "",
@@ -110,6 +111,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
+    doc |= {"lake": {"compact": config.compact}} if config.compact != "auto" else {}
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()

@@ -1,13 +1,14 @@
-"""The fold: change rows of the raw log into full-row versions, as SQL over a DuckDB connection.
+"""The fold: change rows of the raw log into versions, as SQL over a DuckDB connection.
 
 Two kinds of work for a table with a key, two for one without, each one statement in a `.sql` file here:
 
-  changes    the change rows since the mark, on top of the rows the mirror holds for the touched keys
+  changes    the change rows since the mark; those that lack cells on top of the rows that have them
   snapshot   a new epoch against the whole mirror: the difference, not the table again
 
-All of them leave the temporary table `_hw_versions`: one full row for each version (deletes with the values
-they deleted), with what ended it. History and mirror follow from it alone. `_hw_raw` (change rows in the
-lake's column types), `_hw_base` (mirror rows) and `_hw_open` (open history rows) are their only input.
+All of them leave `_hw_versions`: one full row for each version, deletes with what the log carried of them.
+Of a table with a key they go to `changes`, and compaction (`order`, `fresh`, `closed`, `opened`) makes mirror
+and history of these. `_hw_raw` (change rows in the lake's column types) and `_hw_base` (rows that are there)
+are the only input.
 """
 
 from __future__ import annotations

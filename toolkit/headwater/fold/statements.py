@@ -107,7 +107,9 @@ class Shape:
             unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
         old_names = {new: old for old, new in renamed.items()}
         texts = [odd_text(old_names.get(name, name)) for name in self._plain()]
-        known = ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
+        known = (
+            ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
+        )
         return sql(
             "raw",
             columns=self.cells(schema),
@@ -117,7 +119,9 @@ class Shape:
             paths=", ".join(map(literal, paths)),
             named=", filename = '_hw_file'" if entries else "",
             entry="f._hw_entry" if entries else "-1 AS _hw_entry",
-            entries=f"JOIN (VALUES {known}) AS f(_hw_name, _hw_entry) ON r._hw_file = f._hw_name" if entries else "",
+            entries=f"JOIN (VALUES {known}) AS f(_hw_name, _hw_entry) ON r._hw_file = f._hw_name"
+            if entries
+            else "",
         )
 
     def changes(self, *, unset: Collection[str], truncates: bool, moved: bool, odd: bool) -> str:

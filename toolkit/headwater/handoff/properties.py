@@ -16,7 +16,7 @@ _SAID = {
     "_hw_seq": "Place of the change among all changes; grows with each, and is the only order there is.",
     "_hw_at": "When the source committed the change.",
     "_hw_text": "JSON of values, as the source wrote them, that their columns (null then) cannot hold.",
-    "_hw_deleted": "Whether the source has deleted the row; the other columns keep its last values.",
+    "_hw_deleted": "Whether the source has deleted the row; then only its key is sure to be known.",
     "_hw_seq_to": "`_hw_seq` of the change that ended this version; null while it is the newest.",
 }
 

@@ -44,13 +44,15 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
-#: Files grow to about this size, or this many row groups of 122,880 rows, whichever comes first.
+#: Files grow to so many rows, or about so many bytes: what a touched key makes us write again.
+FILE_ROWS = 245_760
 FILE_BYTES = 96_000_000
-FILE_GROUPS = 8
 GROUP_ROWS = 122_880
-#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and what
-#: DuckDB does not count.
+#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and
+#: what DuckDB does not count.
 DUCKDB_SHARE = 0.6
+#: A file that left a table is kept for its readers this long.
+RETENTION_HOURS = 7 * 24
 #: So many lake tables are kept open between refreshes.
 KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
@@ -177,6 +179,12 @@ class Lake:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
+    def tail_rows(self, table: TableId) -> int:
+        """About how many rows `changes` holds beyond the mirror."""
+        mirror = self.open(table, "mirror")
+        tail = tail_of(mirror, self.open(table, "changes")) if mirror else None
+        return tail.rows if tail else 0
+
     def staged(self, table: TableId) -> Staged:
         """The staged changes, for the handoff."""
         held = self.open(table, "changes")
@@ -205,6 +213,8 @@ class Lake:
         # A row group is built in memory, once for each thread.
         group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
         group = max(group // 2048, 1) * 2048
+        # At rest a row takes about half of what it takes in memory.
+        wanted = min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
@@ -212,8 +222,7 @@ class Lake:
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
                 FORMAT parquet, COMPRESSION zstd,
-                FILE_SIZE_BYTES {FILE_BYTES}, ROW_GROUP_SIZE {group},
-                ROW_GROUPS_PER_FILE {FILE_GROUPS * GROUP_ROWS // group},
+                ROW_GROUP_SIZE {group}, ROW_GROUPS_PER_FILE {max(wanted // group, 1)},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """
@@ -278,6 +287,22 @@ class Lake:
         done = self.open(table, kind)
         assert done is not None
         return done
+
+    def sweep(self, held: Held) -> Held:
+        """Delete the files that left the table more than a week ago, or that no commit ever named."""
+        from deltalake.exceptions import DeltaError
+
+        delta = self._at(held.table, held.kind, held.version)
+        said = Change(held.mark, held.schema, held.layout, notes=held.notes)
+        try:
+            delta.vacuum(RETENTION_HOURS, dry_run=False, commit_properties=promise_of(said))
+            delta.update_incremental()
+        except DeltaError as failed:
+            raise explain(failed, held.table, held.kind) from None
+        self._keep(held.table, held.kind, delta)
+        swept = self.open(held.table, held.kind)
+        assert swept is not None
+        return swept
 
     def scan(self, held: Held, paths: Sequence[str] | None = None, *, name_files: bool = False) -> str:
         """SQL to stand after FROM: the rows of some files (default: all) in the types of `held.layout`."""

@@ -21,14 +21,18 @@ class Keys:
     kind: pa.DataType
 
     @property
+    def names(self) -> list[str]:
+        """The columns of the relation."""
+        return [f"_hw_k{n}" for n in range(len(self.parts))]
+
+    @property
     def named(self) -> str:
         """The parts under their names."""
         return ", ".join(f"{part} AS _hw_k{n}" for n, part in enumerate(self.parts))
 
     def same(self, one: str, other: str) -> str:
         """The join condition that two aliases speak of the same row."""
-        names = [f"_hw_k{n}" for n in range(len(self.parts))]
-        return " AND ".join(f"{one}.{n} IS NOT DISTINCT FROM {other}.{n}" for n in names)
+        return " AND ".join(f"{one}.{n} IS NOT DISTINCT FROM {other}.{n}" for n in self.names)
 
     def like(self, relation: str) -> Keys:
         """The same of another relation."""

@@ -1,7 +1,8 @@
 """Writing a lake table anew where it must be: the files that hold a touched key, and small ones with them.
 
 Files whose keys do not overlap stay so: they are written one by one, or a few small ones together, each with
-the fresh rows of its own range of keys. So a rewrite takes the memory of a file, whatever it touches.
+the fresh rows of its own range of keys. So a rewrite takes the memory of a file, whatever it touches. Where
+no key is new, fresh rows take the places of those they replace, and nothing is sorted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from headwater.lake.stored import stored_type
 from headwater.lake.touched import Target, files_with, within_bounds
 
 #: Files below this many rows are merged into what is written anyway.
-SMALL_ROWS = 500_000
+SMALL_ROWS = 120_000
 #: Files are written together up to so many rows.
-PACK_ROWS = 1_000_000
+PACK_ROWS = 245_760
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,14 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Files that are written together, with the fresh rows that `fresh` (SQL) is true for."""
+    """Files that are written together, with the fresh rows of a range: SQL over the key column `{0}`."""
 
     paths: Sequence[str]
-    fresh: str
+    where: str
+
+    def fresh(self, swap: Swap) -> str:
+        """The range over fresh rows."""
+        return self.where.format(quote(swap.drop.column)) if swap.drop.column else self.where
 
 
 def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
@@ -74,13 +79,70 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
             new = f"(SELECT {quote(swap.drop.column)} AS _hw_k0 FROM ({swap.fresh}))"
             into = within_bounds(target.con, target.held, set(paths), swap.drop.like(new))
             touched += [path for path in into if path not in set(touched)]
-        touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
+            touched += _small_beside(target, spans, set(touched), swap)
+        else:
+            touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
+    # A row of a key has one file that it can be in, and the range of keys of that file.
+    apart = not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
+    if apart:
+        _note_new(target, swap)
     add: list[NewFile] = []
     for group in _groups(spans, set(touched), swap.drop):
-        fresh = f"SELECT * FROM ({swap.fresh}) WHERE {group.fresh}"
-        rows = f"{_kept(target, group.paths, swap)} UNION ALL {fresh}" if group.paths else fresh
-        add += target.lake.write(target.con, rows, target.layout, swap.order, target.row_bytes)
+        add += _write(target, group, swap, in_place=apart and not _brings_new(target, group))
     return Rewritten(add, touched)
+
+
+def _write(target: Target, group: _Group, swap: Swap, *, in_place: bool) -> list[NewFile]:
+    fresh = f"SELECT * FROM ({swap.fresh}) WHERE {group.fresh(swap)}"
+    order: Sequence[str] = swap.order
+    if in_place and group.paths:
+        rows, order = _replaced(target, group, swap), ()
+    elif group.paths:
+        rows = f"{_kept(target, group.paths, swap)} UNION ALL {fresh}"
+    else:
+        rows = fresh
+    return target.lake.write(target.con, rows, target.layout, order, target.row_bytes)
+
+
+def _odd_keys(target: Target, keys: Keys) -> bool:
+    found = target.con.execute(f"SELECT count(*) FROM {keys.relation} WHERE _hw_k0 IS NULL").fetchall()
+    return bool(found[0][0])
+
+
+def _note_new(target: Target, swap: Swap) -> None:
+    """Leave the keys of fresh rows that are not in the files, where `files_with` left those that are."""
+    fresh = f"SELECT {swap.drop.named} FROM ({swap.fresh})"
+    new = f"SELECT f._hw_k0 FROM ({fresh}) AS f ANTI JOIN _hw_places AS p ON {swap.drop.same('f', 'p')}"
+    target.con.execute(f"CREATE OR REPLACE TEMP TABLE _hw_new AS {new}").fetchall()
+
+
+def _brings_new(target: Target, group: _Group) -> bool:
+    """Whether a fresh row of the range has a new key."""
+    found = f"SELECT 1 FROM _hw_new WHERE {group.where.format('_hw_k0')} LIMIT 1"
+    return bool(target.con.execute(found).fetchall())
+
+
+def _replaced(target: Target, group: _Group, swap: Swap) -> str:
+    """The rows of some files in their order, fresh ones in the place of theirs."""
+    assert target.held is not None
+    drop, names = swap.drop, swap.drop.names
+    fresh = f"SELECT *, {drop.named} FROM ({swap.fresh}) WHERE {group.fresh(swap)}"
+    news = (
+        f"SELECT {', '.join(f'd.{n}' for n in names)}, f.* EXCLUDE ({', '.join(names)}), "
+        f"f.{names[0]} IS NOT NULL AS _hw_hit "
+        f"FROM (SELECT * FROM {drop.relation} WHERE {group.where.format(names[0])}) AS d "
+        f"LEFT JOIN ({fresh}) AS f ON {drop.same('d', 'f')}"
+    )
+    cells = ", ".join(
+        f"CASE WHEN o._hw_droppable AND k._hw_hit THEN k.{name} ELSE o.{name} END AS {name}"
+        for name in map(quote, target.layout)
+    )
+    return (
+        f"SELECT {cells} FROM (SELECT *, {drop.named}, {swap.only} AS _hw_droppable "
+        f"FROM (SELECT {target.cells} FROM {target.lake.scan(target.held, group.paths)})) AS o "
+        f"LEFT JOIN ({news}) AS k ON {drop.same('o', 'k')} "
+        "WHERE NOT o._hw_droppable OR coalesce(k._hw_hit, TRUE)"
+    )
 
 
 def _kept(target: Target, paths: Sequence[str], swap: Swap) -> str:
@@ -121,41 +183,72 @@ def _spans(target: Target, paths: Collection[str], swap: Swap) -> list[_Span]:
 def _disjoint(spans: Sequence[_Span]) -> bool:
     """Whether each key has one file that it belongs to."""
     return bool(spans) and all(
-        one.high is not None and one.high <= next_.low for one, next_ in zip(spans, spans[1:], strict=False)
+        one.high is not None and one.high < next_.low for one, next_ in zip(spans, spans[1:], strict=False)
     )
 
 
 def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys) -> list[_Group]:
     """What to write together: each fresh row goes to one group, those beyond all files to the last."""
-    packs: list[list[_Span]] = []
-    for span in spans:
-        if span.path in touched:
-            if not packs or sum(s.rows for s in packs[-1]) + span.rows > PACK_ROWS:
-                packs.append([])
-            packs[-1].append(span)
+    packs = _packs(spans, touched)
     if not packs or spans[0].low is None:
-        return [*(_Group([s.path for s in pack], "FALSE") for pack in packs[1:]),
-                _Group([s.path for s in packs[0]] if packs else [], "TRUE")]  # fmt: skip
+        rest = [_Group([s.path for s in pack], "FALSE") for pack in packs[1:]]
+        return [_Group([s.path for s in packs[0]] if packs else [], "TRUE"), *rest]
     lows = [min(span.low for span in pack) for pack in packs]
     most = max(span.high for span in spans)
     # What comes behind all files makes files of its own, unless the last of them is to be filled up anyway.
     open_end = any(s.high == most for s in packs[-1]) and sum(s.rows for s in packs[-1]) < SMALL_ROWS
     groups = []
     for n, pack in enumerate(packs):
-        above = f"{quote(keys.column)} >= {_literal(lows[n], keys)}" if n else "TRUE"
-        last = n == len(packs) - 1
-        below = f"{quote(keys.column)} < {_literal(lows[n + 1], keys)}" if not last else "TRUE"
-        if last and not open_end:
-            below = f"{quote(keys.column)} <= {_literal(most, keys)}"
+        above = f"{{0}} >= {_literal(lows[n], keys)}" if n else "TRUE"
+        below = "TRUE"
+        if n < len(packs) - 1:
+            below = f"{{0}} < {_literal(lows[n + 1], keys)}"
+        elif not open_end:
+            below = f"{{0}} <= {_literal(most, keys)}"
         where = f"({above} AND {below})" if n else f"coalesce({below}, TRUE)"
         groups.append(_Group([s.path for s in pack], where))
     if not open_end:
-        groups.append(_Group([], f"{quote(keys.column)} > {_literal(most, keys)}"))
+        groups.append(_Group([], f"{{0}} > {_literal(most, keys)}"))
     return groups
 
 
+def _packs(spans: Sequence[_Span], touched: Collection[str]) -> list[list[_Span]]:
+    """The touched files in their order, small neighbours together."""
+    packs: list[list[_Span]] = []
+    apart = False  # whether a file that stays lies between
+    for span in spans:
+        if span.path not in touched:
+            apart = span.low is not None
+            continue
+        if not packs or apart or sum(s.rows for s in packs[-1]) + span.rows > PACK_ROWS:
+            packs.append([])
+        packs[-1].append(span)
+        apart = False
+    return packs
+
+
 def _literal(value: Any, keys: Keys) -> str:
-    return f"CAST({literal(str(value))} AS {duckdb_type(keys.kind)})"
+    text = literal(str(value)).replace("{", "{{").replace("}", "}}")
+    return f"CAST({text} AS {duckdb_type(keys.kind)})"
+
+
+def _small_beside(target: Target, spans: Sequence[_Span], touched: Collection[str], swap: Swap) -> list[str]:
+    """Small files next to what is written anyway, and a small last one where keys come behind it."""
+    small = [n for n, span in enumerate(spans) if span.path not in touched and span.rows < SMALL_ROWS]
+    column, last = quote(swap.drop.column), len(spans) - 1
+    merged = []
+    for n in small:
+        beside = [spans[at].path for at in (n - 1, n + 1) if 0 <= at <= last]
+        if n == last:
+            behind = (
+                f"SELECT 1 FROM ({swap.fresh}) WHERE {column} > {_literal(spans[n].high, swap.drop)} LIMIT 1"
+            )
+            if target.con.execute(behind).fetchall():
+                merged.append(spans[n].path)
+                continue
+        if any(path in touched for path in beside):
+            merged.append(spans[n].path)
+    return merged
 
 
 def _small(target: Target, untouched: Collection[str], touched: Sequence[str], fresh: str) -> list[str]:

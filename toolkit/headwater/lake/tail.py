@@ -15,7 +15,7 @@ from headwater.lake import Held, TableFormat
 from headwater.lake.layout import CARRIED, history_layout, names_of
 from headwater.model import TableSchema
 
-#: The note of a base: the highest `_hw_seq` of `changes` that is in it. Lakes of before have none, and no tail.
+#: The note of a base: the highest `_hw_seq` of `changes` that is in it. Older lakes have none, and no tail.
 THROUGH = "through"
 
 Cells = Callable[[TableSchema], str]
@@ -46,8 +46,8 @@ SELECT {columns}, {valid_from},
 FROM (SELECT *, {named} FROM (SELECT {base_cells} FROM {base})) AS o
 LEFT JOIN (SELECT * FROM _hw_order WHERE _hw_nth = 1) AS n ON o._hw_seq_to IS NULL AND {same_key}
 UNION ALL
-SELECT {columns}, o._hw_at, CASE WHEN n._hw_next IS NULL THEN {open_end} ELSE n._hw_next_at END, n._hw_next IS NULL,
-    {meta}, n._hw_next
+SELECT {columns}, o._hw_at, CASE WHEN n._hw_next IS NULL THEN {open_end} ELSE n._hw_next_at END,
+    n._hw_next IS NULL, {meta}, n._hw_next
 FROM (SELECT {tail_cells} FROM {tail} WHERE _hw_op <> 'd') AS o
 JOIN _hw_order AS n ON o._hw_seq = n._hw_seq
 )"""
@@ -69,7 +69,8 @@ class Tail:
     def keys(self, lake: TableFormat, schema: TableSchema) -> str:
         """SQL to stand after FROM: what tells its rows apart, and their place in the log."""
         cells = ", ".join(cast_from(self.changes.schema, schema))
-        return f"(SELECT {_named(schema)}, _hw_seq, _hw_op, _hw_at FROM (SELECT {cells}, {_META} FROM {self.scan(lake)}))"
+        rows = f"SELECT {cells}, {_META} FROM {self.scan(lake)}"
+        return f"(SELECT {_named(schema)}, _hw_seq, _hw_op, _hw_at FROM ({rows}))"
 
 
 def through(base: Held) -> int | None:
@@ -100,30 +101,33 @@ def tail_of(base: Held, changes: Held | None) -> Tail | None:
     return tail if tail.paths else None
 
 
-def mirror_rows(
-    lake: TableFormat,
-    base: Held,
-    tail: Tail | None,
-    schema: TableSchema,
-    *,
-    cells: Cells | None = None,
-    columns: Sequence[str] = (),
-    paths: Sequence[str] | None = None,
-) -> str:
-    """SQL to stand after FROM: the rows that are there now, in the columns of `schema`.
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """What to read of a mirror.
 
-    cells    the select list that brings rows of an older schema into `columns` and the meta columns
-    columns  default: those of the schema
-    paths    only these files of the base
+    cells    the select list that brings rows of an older schema into `columns`
+    paths    only these files of the base; None: all
     """
-    select = cells or (lambda held: f"{', '.join(cast_from(held, schema))}, {_META}")
+
+    cells: Cells
+    columns: Sequence[str]
+    paths: Sequence[str] | None = None
+
+
+def mirror_rows(
+    lake: TableFormat, base: Held, tail: Tail | None, schema: TableSchema, pick: Pick | None = None
+) -> str:
+    """SQL to stand after FROM: the rows that are there now, in the columns of `schema` unless picked."""
+    if pick is None:
+        names = [*(quote(c.name) for c in schema.columns), *CARRIED]
+        pick = Pick(lambda held: f"{', '.join(cast_from(held, schema))}, {_META}", names)
     if tail is None:
-        return f"(SELECT {select(base.schema)} FROM {lake.scan(base, paths)})"
+        return f"(SELECT {pick.cells(base.schema)} FROM {lake.scan(base, pick.paths)})"
     return _MIRROR.format(
         parts=_parts(schema), named=_named(schema), same_key=_same_key(schema, "b", "n"),
-        columns=", ".join(columns or [*(quote(c.name) for c in schema.columns), *CARRIED]),
-        base_cells=select(base.schema), base=lake.scan(base, paths),
-        tail_cells=select(tail.changes.schema), tail=tail.scan(lake), tail_keys=tail.keys(lake, schema),
+        columns=", ".join(pick.columns),
+        base_cells=pick.cells(base.schema), base=lake.scan(base, pick.paths),
+        tail_cells=pick.cells(tail.changes.schema), tail=tail.scan(lake), tail_keys=tail.keys(lake, schema),
     )  # fmt: skip
 
 

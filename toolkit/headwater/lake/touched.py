@@ -44,10 +44,10 @@ class Target:
 
 
 def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_hw_places") -> list[str]:
-    """Those of `paths` that hold a row of `keys`. The keys that are there stay in the temporary table `found`."""
+    """Those of `paths` that hold a row of `keys`; the keys found stay in the temporary table `found`."""
     lake, held = target.lake, target.held
     near = within_bounds(target.con, held, set(paths), keys) if held else []
-    names = ", ".join(f"_hw_k{n}" for n in range(len(keys.parts)))
+    names = ", ".join(keys.names)
     if not held or not near:
         target.con.execute(
             f"CREATE OR REPLACE TEMP TABLE {found} AS SELECT {names} FROM {keys.relation} WHERE FALSE"
@@ -62,7 +62,9 @@ def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_
             same_key=same_key,
         )
     ).fetchall()  # fmt: skip
-    return [located[row[0]] for row in target.con.execute(f"SELECT DISTINCT _hw_file FROM {found}").fetchall()]
+    return [
+        located[row[0]] for row in target.con.execute(f"SELECT DISTINCT _hw_file FROM {found}").fetchall()
+    ]
 
 
 def within_bounds(con: DuckDBPyConnection, held: Held, paths: set[str], keys: Keys) -> list[str]:

@@ -1,4 +1,4 @@
-"""Refresh: raw log -> fold -> lake. A table with a key gets one commit, to `changes`, which is where it stands.
+"""Refresh: raw log -> fold -> lake. A table with a key gets one commit, to `changes`: there it stands.
 
 Its mirror and history are bases that compaction brings forward now and then; what lies between is read from
 `changes` (headwater.lake.tail). A table without a key gets `changes`, then its mirror, anew. docs/lake.md.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headwater.config import TableSpec, memory_bytes
 from headwater.errors import Corrupt, HeadwaterError, SchemaConflict
@@ -20,11 +19,10 @@ from headwater.lake.tail import THROUGH, through
 from headwater.model import Mark, TableId, TableSchema
 from headwater.raw import RawLog
 from headwater.refresh.compaction import Compaction
+from headwater.refresh.parts import Work
 from headwater.refresh.policy import has_tail, is_due, is_small
 from headwater.refresh.step import Counts, Step
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from headwater.refresh.upkeep import keep_up
 
 __all__ = ["Refreshed", "compact", "refresh"]
 
@@ -71,7 +69,11 @@ def refresh(  # noqa: PLR0913
         room = memory_bytes(memory_limit) // _SHARE
         for table, batches in unread.items():
             try:
-                moved = _fold(con, log, lake, specs[table], batches, room)
+                held: dict[Kind, Held | None] = {kind: lake.open(table, kind) for kind in KINDS}
+                before = {kind: its.version for kind, its in held.items() if its}
+                work = Work(con, lake, specs[table], held, room)
+                moved = _fold(work, log, batches)
+                keep_up(work, before)
             except HeadwaterError as error:
                 failures[table] = error
                 continue
@@ -90,7 +92,7 @@ def compact(lake: Lake, specs: Mapping[TableId, TableSpec], *, memory_limit: str
         _refuse_behind(table, held)
         if has_tail(spec, held):
             with lake.connect(memory_limit) as con:
-                Compaction(con, lake, spec, held, memory_bytes(memory_limit) // _SHARE).run()
+                Compaction(Work(con, lake, spec, held, memory_bytes(memory_limit) // _SHARE)).run()
             done.append(table)
     return done
 
@@ -113,30 +115,30 @@ def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, lis
     for entry in log.entries(after):
         for ref in entry.batches:
             if ref.table in wanted:
-                found[ref.table].append(Batch(entry.seq, entry.next_row, ref, f"{entry.writer} {entry.position.token}"))
+                found[ref.table].append(
+                    Batch(entry.seq, entry.next_row, ref, f"{entry.writer} {entry.position.token}")
+                )
     return dict(found)
 
 
-def _fold(
-    con: DuckDBPyConnection, log: RawLog, lake: Lake, spec: TableSpec, batches: Sequence[Batch], room: int
-) -> Refreshed | None:
+def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None:
     """Fold what one table has not read yet, piece by piece; None when there is nothing."""
     if all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
         return None  # it never had a row, and no lake table is made for it
-    held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
+    spec, held = work.spec, work.held
     _refuse_behind(spec.table, held)
-    _adopt(lake, held)
+    _adopt(work.lake, held)
     if held["mirror"] is None or held["mirror"].mark != _reached(held):
-        _compact_if_due(con, lake, spec, held, room)
+        _compact_if_due(work)
     mark = _reached(held)
     read = mark.seq if mark else -1
-    segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=room)
+    segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
     done: Refreshed | None = None
     for place, segment in enumerate(segments):
         if not segment.rows and (mark is None or not segment.snapshot):
             continue
         exact = spec.compact == "always" or is_small(held, segment.rows)
-        step = Step(con, log, lake, spec, segment, held, exact=exact, room=room)
+        step = Step(work, log, segment, exact=exact)
         try:
             done = _sum(done, step, step.run())
         except SchemaConflict:
@@ -145,7 +147,7 @@ def _fold(
                 raise
         else:
             mark = step.mark
-            _compact_if_due(con, lake, spec, held, room)
+            _compact_if_due(work)
     return done
 
 
@@ -177,14 +179,13 @@ def _adopt(lake: Lake, held: dict[Kind, Held | None]) -> None:
         if base is None or through(base) is not None or base.mark != changes.mark or not base.schema.key:
             continue
         notes = {**base.notes, THROUGH: str(lake.highest(changes))}
-        held[kind] = lake.commit(base.table, kind, base, Change(base.mark, base.schema, base.layout, notes=notes))
+        change = Change(base.mark, base.schema, base.layout, notes=notes)
+        held[kind] = lake.commit(base.table, kind, base, change)
 
 
-def _compact_if_due(
-    con: DuckDBPyConnection, lake: Lake, spec: TableSpec, held: dict[Kind, Held | None], room: int
-) -> None:
-    if is_due(spec, held):
-        Compaction(con, lake, spec, held, room).run()
+def _compact_if_due(work: Work) -> None:
+    if is_due(work.spec, work.held):
+        Compaction(work).run()
 
 
 def _sum(done: Refreshed | None, step: Step, counts: Counts) -> Refreshed:

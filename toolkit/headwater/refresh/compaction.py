@@ -7,43 +7,34 @@ atomic commit; a stop between the two leaves one with a longer tail, which the n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.columns import changed_types
-from headwater.config import TableSpec
 from headwater.failpoints import reach
 from headwater.fold import Shape, sql
-from headwater.lake import Change, Held, Kind, NewFile, TableFormat
+from headwater.lake import Change, Held, Kind, NewFile
 from headwater.lake.layout import history_layout, history_notes, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
 from headwater.lake.tail import THROUGH, Tail, tail_beyond, through
 from headwater.lake.touched import files_with
-from headwater.refresh.parts import META, Bench, paths_of
+from headwater.refresh.parts import META, Bench, Work, paths_of
 from headwater.refresh.step import FIRST, KEYED, WHOLE
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 
 class Compaction:
-    """One table with a key. `held` is brought forward with each commit."""
+    """One table with a key."""
 
-    def __init__(
-        self, con: DuckDBPyConnection, lake: TableFormat, spec: TableSpec, held: dict[Kind, Held | None],
-        room: int,
-    ) -> None:  # fmt: skip
-        changes = held["changes"]
+    def __init__(self, work: Work) -> None:
+        changes = work.held["changes"]
         assert changes is not None and changes.schema.key
-        self._lake, self._spec, self._held, self._changes = lake, spec, held, changes
-        self._room = room
-        shape = Shape(changes.schema, frozenset())
-        self._bench = Bench(con, lake, spec.table, shape, lake.width(changes))
+        self._lake, self._spec, self._held, self._changes = work.lake, work.spec, work.held, changes
+        self._room = work.room
+        self._bench = Bench(work, Shape(changes.schema, frozenset()), self._lake.width(changes))
         self._run = self._bench.run
         self._reached: int | None = None  # what `_hw_order` and `_hw_fresh` begin behind
-        self._high = lake.highest(changes)
+        self._high = work.lake.highest(changes)
 
     def run(self) -> None:
         """Take in the tails; raises SchemaConflict for changes that do not fit what is under them."""
@@ -73,7 +64,7 @@ class Compaction:
         return int(self._changes.notes.get(KEYED, -1)) if reached is None else reached
 
     def _anew(self, kind: Kind, held: Held) -> bool:
-        """Whether a base is made anew from the changes: its columns got other names, or it is of an old lake."""
+        """Whether a base is made anew from the changes: its columns got other names, or its lake is old."""
         if through(held) is None or not held.schema.key:
             return True
         wanted = history_notes(self._spec.history)
@@ -87,8 +78,9 @@ class Compaction:
         parts = self._bench.parts
         self._run(
             sql("order", keys=keys, parts=parts),
-            sql("fresh", tail=self._rows(self._tail(reached))),
-            f"CREATE OR REPLACE TEMP TABLE _hw_keys AS SELECT {parts} FROM _hw_order WHERE _hw_nth = 1",
+            sql("fresh", tail=self._rows(self._tail(reached)), order=", ".join(self._bench.order)),
+            "CREATE OR REPLACE TEMP TABLE _hw_keys AS "
+            f"SELECT {parts} FROM _hw_order WHERE _hw_nth = 1 ORDER BY {parts}",
         )
         self._reached = reached
 
@@ -114,7 +106,7 @@ class Compaction:
             whole=str(self._changes.notes.get(WHOLE, -1)),
         )  # fmt: skip
         for op, seq, lost, *key in self._bench.rows(query):
-            raise self._bench.refuse(op, seq, None, lost, key)
+            raise self._bench.refuse(op, seq, key, lost=lost)
 
     # Into the bases.
 
@@ -129,7 +121,9 @@ class Compaction:
         fresh = f"SELECT {columns}, {META} FROM _hw_fresh"
         if held is None or self._anew("mirror", held):
             add = self._bench.write(fresh, layout, self._bench.order)
-            return Change(self._changes.mark, schema, layout, add, replace=held is not None, notes=self._notes())
+            return Change(
+                self._changes.mark, schema, layout, add, replace=held is not None, notes=self._notes()
+            )
         target = self._bench.target(held, self._mirror_cells(held), layout)
         anew = changed_types(held.schema, schema)
         swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew)

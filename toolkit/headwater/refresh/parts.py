@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from headwater.canonical import quote
-from headwater.config import quote_table
+from headwater.config import TableSpec, quote_table
 from headwater.errors import SchemaConflict
 from headwater.fold import Shape
-from headwater.lake import Held, NewFile, TableFormat
+from headwater.lake import Held, Kind, NewFile
+from headwater.lake.delta import Lake
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED
 from headwater.lake.touched import Target
@@ -24,13 +26,26 @@ if TYPE_CHECKING:
 
 META = ", ".join(CARRIED)
 
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One table to work on. `held` is its lake tables, brought forward with each commit.
+
+    room    bytes of rows that may be kept in memory at once
+    """
+
+    con: DuckDBPyConnection
+    lake: Lake
+    spec: TableSpec
+    held: dict[Kind, Held | None]
+    room: int
+
+
 class Bench:
     """One table on a connection of its own: what is made there is temporary, and gone with `clean`."""
 
-    def __init__(
-        self, con: DuckDBPyConnection, lake: TableFormat, table: TableId, shape: Shape, row_bytes: int
-    ) -> None:
-        self.con, self.lake, self.table = con.cursor(), lake, table
+    def __init__(self, work: Work, shape: Shape, row_bytes: int) -> None:
+        self.con, self.lake, self.table = work.con.cursor(), work.lake, work.spec.table
         self.shape, self.row_bytes = shape, row_bytes
         self.schema = shape.schema
 
@@ -81,7 +96,9 @@ class Bench:
         """Rows of a query into new files."""
         return self.lake.write(self.con, rows, layout, order, self.row_bytes)
 
-    def refuse(self, op: str, seq: int, entry: int | None, lost: bool, key: Sequence[Any]) -> SchemaConflict:
+    def refuse(
+        self, op: str, seq: int, key: Sequence[Any], *, lost: bool, entry: int | None = None
+    ) -> SchemaConflict:
         """The error for a change that does not fit; `entry` as far as known."""
         what = {
             "c": "inserts a row that is already there",

@@ -12,8 +12,8 @@ from headwater.refresh.step import WHOLE
 
 #: A table of at most so many rows is compacted after each fold, and its changes are checked before.
 SMALL_TABLE = 10_000
-#: A larger one when its tail has one row for so many of its mirror: a changed row is then written again as one
-#: of at most `1 + WRITES` rows of the mirror, and as many of the history.
+#: A larger one when its tail has one row for so many of its mirror: so for a changed row, at most
+#: `1 + WRITES` rows of the mirror are written again, and as many of the history.
 WRITES = 10
 
 

@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from headwater.columns import changed_types, unite
-from headwater.config import TableSpec
 from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
 from headwater.fold import Gone, Segment, Shape, sql
-from headwater.lake import Change, Held, Kind, TableFormat
+from headwater.lake import Change, Held, Kind
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
-from headwater.lake.tail import mirror_rows, tail_of
+from headwater.lake.tail import Pick, mirror_rows, tail_of
 from headwater.lake.touched import files_with
 from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
-from headwater.refresh.parts import META, Bench, paths_of, read_again
+from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-#: Notes of `changes`: the highest number of the newest full load, that it holds nothing else, and where a table
-#: without a key got one.
-WHOLE, FIRST, KEYED = "whole", "first", "keyed"
+#: Notes of `changes`: the highest number of the newest full load ...
+WHOLE = "whole"
+#: ... that there is nothing else in it ...
+FIRST = "first"
+#: ... and the number behind which a table that had no key has one.
+KEYED = "keyed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,25 @@ class Step:
 
     exact   look at the rows under all changes, to refuse those that do not fit before anything is committed;
             else only for cells that changes lack, and the rest is found at compaction
-    room    bytes of raw rows that may be kept in memory
     """
 
-    def __init__(
-        self, con: DuckDBPyConnection, log: RawLog, lake: TableFormat, spec: TableSpec, segment: Segment,
-        held: dict[Kind, Held | None], *, exact: bool, room: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, work: Work, log: RawLog, segment: Segment, *, exact: bool) -> None:
         self.segment = segment
         self.mark = Mark(segment.epoch, segment.last)
-        self._log, self._lake, self._spec, self._held = log, lake, spec, held
-        self._exact, self._room = exact, room
+        self._work, self._log, self._exact = work, log, exact
+        self._lake, self._spec, self._held = work.lake, work.spec, work.held
         self._in_order = False  # whether versions come by their numbers
-        seen = [log.schema(spec.table, b.ref.schema) for b in segment.batches]
+        held = work.held
+        seen = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
         self.schema = unite([*(h.schema for h in held.values() if h), *seen])
         unlogged = any(b.ref.reload for b in segment.batches)
         self._shape = Shape(self.schema, frozenset(c.name for c in seen[-1].columns), unlogged)
-        self._mirror, changes = held["mirror"], held["changes"]
-        before = changes or self._mirror
+        self._mirror = held["mirror"]
+        before = held["changes"] or self._mirror
         self._key_before = before.schema.key if before else None
         widths = [b.ref.memory // b.ref.rows for b in segment.batches if b.ref.rows]
-        row_bytes = max([*widths, lake.width(self._mirror) if self._mirror else 0], default=0)
-        self._bench = Bench(con, lake, spec.table, self._shape, row_bytes)
+        row_bytes = max([*widths, self._lake.width(self._mirror) if self._mirror else 0], default=0)
+        self._bench = Bench(work, self._shape, row_bytes)
         self._run, self._rows, self._ask = self._bench.run, self._bench.rows, self._bench.ask
 
     @property
@@ -108,7 +103,7 @@ class Step:
         return self._count()
 
     def _settle_sittings(self) -> None:
-        """The net rows of an epoch that was read in several sittings: a row read takes the place of its key's."""
+        """The net rows of an epoch read in several sittings: a row read takes the place of its key's."""
         bench, shape = self._bench, self._shape
         same_key = shape.same_key("r", "k")
         self._run(
@@ -117,14 +112,13 @@ class Step:
             f"SELECT r.* FROM _hw_all AS r SEMI JOIN _hw_many AS k ON {same_key} WHERE _hw_op <> 't'",
             f"CREATE TEMP VIEW _hw_base AS SELECT *, {shape.named_parts} FROM ({shape.nothing()})",
         )
-        truncates, lacking, moved, odd = self._rows(_FACTS)[0]
+        truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
         unset = [r[0] for r in self._rows(_UNSET)] if lacking else []
-        self._run(shape.changes(unset=unset, truncates=bool(truncates), moved=bool(moved), odd=bool(odd)))
+        self._run(shape.changes(unset=unset, truncates=truncates, moved=moved, odd=odd))
         # What was not there yet is read later, or came by another way: only what is left over must be whole.
         left = "SELECT * FROM _hw_versions WHERE _hw_live"
-        self._refuse(
-            f"SELECT _hw_op, _hw_seq, TRUE, {bench.parts} FROM ({left}) WHERE _hw_lost ORDER BY _hw_seq LIMIT 1"
-        )
+        lost = f"SELECT _hw_op, _hw_seq, TRUE, {bench.parts} FROM ({left}) WHERE _hw_lost"
+        self._refuse(f"{lost} ORDER BY _hw_seq LIMIT 1")
         self._run(
             f"CREATE TEMP TABLE _hw_net AS {left}",
             "DROP TABLE _hw_versions", "DROP TABLE _hw_raw", "DROP VIEW _hw_base",
@@ -141,20 +135,20 @@ class Step:
                 f"{self._spec.table}: its key changed, from ({before}) to ({now})",
                 hint=read_again(self._spec.table),
             )
-        kept = sum(b.ref.memory for b in self.segment.batches) <= self._room
+        kept = sum(b.ref.memory for b in self.segment.batches) <= self._work.room
         raw = self._raw(entries=not self.schema.key)
         self._run(f"CREATE TEMP {'TABLE' if kept else 'VIEW'} _hw_raw AS {raw}")
         if not self.schema.key:
             self._fold_bag()
             return self._count()
-        truncates, lacking, moved, odd = self._rows(_FACTS)[0]
+        truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
         if not (truncates or lacking or self._exact):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")
             return self._pass_on()
         unset = [r[0] for r in self._rows(_UNSET)] if lacking else []
-        self._bring_base(unset, whole=bool(truncates))
-        odd = odd or self._ask("SELECT count(_hw_text) FROM _hw_base")
-        self._run(self._shape.changes(unset=unset, truncates=bool(truncates), moved=bool(moved), odd=bool(odd)))
+        self._bring_base(unset, whole=truncates)
+        odd = odd or bool(self._ask("SELECT count(_hw_text) FROM _hw_base"))
+        self._run(self._shape.changes(unset=unset, truncates=truncates, moved=moved, odd=odd))
         unknown = "coalesce(_hw_was, 'd') = 'd'" if self._exact or truncates else "_hw_was = 'd'"
         self._refuse(sql("wrong", parts=self._bench.parts, unknown=unknown))
         return self._count()
@@ -164,7 +158,9 @@ class Step:
             self._view_base()
         else:
             self._load_bag()
-        odd = self._ask("SELECT (SELECT count(_hw_text) FROM _hw_raw) + (SELECT count(_hw_text) FROM _hw_base)")
+        odd = self._ask(
+            "SELECT (SELECT count(_hw_text) FROM _hw_raw) + (SELECT count(_hw_text) FROM _hw_base)"
+        )
         self._run(*self._shape.keyless_changes(odd=bool(odd)))
         self._refuse(sql("wrong", parts=self._bench.parts, unknown="_hw_was = 'unmatched'"))
 
@@ -236,11 +232,13 @@ class Step:
         if held is None:
             return f"SELECT *, {self._shape.named_parts} FROM ({self._shape.nothing()})"
         shape = self._shape
-        rows = mirror_rows(
-            self._lake, held, tail_of(held, self._held["changes"]), self._keyed_as_before(),
-            cells=lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
-            columns=[*shape.names, *CARRIED, "_hw_absent"], paths=paths,
-        )  # fmt: skip
+        pick = Pick(
+            lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
+            [*shape.names, *CARRIED, "_hw_absent"],
+            paths,
+        )
+        tail = tail_of(held, self._held["changes"])
+        rows = mirror_rows(self._lake, held, tail, self._keyed_as_before(), pick)
         return f"SELECT *, {shape.named_parts} FROM {rows}"
 
     def _keyed_as_before(self) -> TableSchema:
@@ -258,7 +256,7 @@ class Step:
         """Raise the conflict that a query finds."""
         for op, seq, lost, *key in self._rows(query):
             entry = next(b.entry for b in self.segment.batches if b.ref.first_seq <= seq <= b.ref.last_seq)
-            raise self._bench.refuse(op, seq, entry, lost, key)
+            raise self._bench.refuse(op, seq, key, lost=lost, entry=entry)
 
     def _count(self) -> Counts:
         versions, inserted, updated, deleted = self._rows(sql("counts"))[0]
