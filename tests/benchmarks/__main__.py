@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def main(given: list[str]) -> int:
     if args.page and args.only:
         words().error("--page shows one run of all parts: leave out --only")
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = False
+    failed, began = False, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.out.absolute()) as folder:
         # Run records and caches stay with the run.
         os.environ |= {"XDG_STATE_HOME": f"{folder}/state", "XDG_CACHE_HOME": f"{folder}/cache"}
@@ -60,6 +61,7 @@ def main(given: list[str]) -> int:
                 except Exception as error:  # noqa: BLE001  the other parts' figures are worth having
                     failed = True
                     bench.note(f"{name} FAILED: {type(error).__name__}: {error}")
+                bench.report.facts["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
                 bench.report.save(args.out)
         finally:
             bench.close()

@@ -143,7 +143,8 @@ def _random(bench: Bench, fold: Fold) -> None:
 
 
 def _growth(bench: Bench, fold: Fold) -> None:
-    count = min(BATCH, fold.rows // 10 // BATCHES // 2)
+    # A hundredth of the smaller table: no batch of these makes a compaction due, in neither table.
+    count = min(BATCH, fold.rows // 10 // 100)
     jobs: dict[str, Callable[[], Sample]] = {
         "a tenth": partial(fold.grow, "small", fold.rows // 10, BATCHES, count),
         "all": partial(fold.grow, "big", fold.rows, BATCHES, count),

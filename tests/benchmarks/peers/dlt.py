@@ -17,8 +17,10 @@ def load(watch: Stopwatch, url: str, table: str, file: str, backend: str) -> dic
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DESTINATION__FILESYSTEM__BUCKET_URL": (place / "out").as_uri(),
         "RUNTIME__LOG_LEVEL": "ERROR",
+        "DATA_WRITER__COMPRESSION": "zstd",
     }
     import dlt
+    import pyarrow.parquet as pq
     from dlt.sources.sql_database import sql_table
 
     pipeline = dlt.pipeline("bench", destination="filesystem", dataset_name="bench")
@@ -29,4 +31,7 @@ def load(watch: Stopwatch, url: str, table: str, file: str, backend: str) -> dic
         rows = sql_table(credentials=credentials, table=table, backend=backend, **told)
         pipeline.run(rows, loader_file_format="parquet")
     counts = pipeline.last_trace.last_normalize_info.row_counts
+    written = next((place / "out").rglob(f"{table}/*.parquet"))
+    codec = pq.read_metadata(written).row_group(0).column(0).compression
+    assert codec == "ZSTD", codec
     return {"rows": counts[table]}
