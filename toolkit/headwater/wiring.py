@@ -31,12 +31,20 @@ def open_parts(config: Config) -> Parts:
     storage = open_storage(config)
     return Parts(
         config=config,
-        source=open_source(config),
+        source=open_masked(config),
         storage=storage,
         log=RawLog(storage),
         lake=Lake(storage, config.memory_limit),
         state=open_state(config),
     )
+
+
+def open_masked(config: Config) -> Source:
+    """The source behind the masks of the pipeline; nothing else reads from it."""
+    from headwater.masking import Masked, MaskKey
+
+    key = MaskKey(resolve(config.mask_key)) if config.mask_key else None
+    return Masked(open_source(config), config, key)
 
 
 def open_source(config: Config) -> Source:

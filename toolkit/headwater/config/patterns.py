@@ -13,6 +13,7 @@ from headwater.model import TableId
 
 _WILD = frozenset("*?[")
 _PLAIN = re.compile(r'[^\s."*?\[\]!]+')
+_COLUMN = re.compile(r'"(?P<quoted>(?:[^"]|"")+)"|(?P<glob>[^"]+)')
 _PART = re.compile(r'"(?P<quoted>(?:[^"]|"")+)"|(?P<glob>[^."]+)')
 
 
@@ -64,6 +65,15 @@ def parse_pattern(text: str) -> Pattern:
     if first is None or second is None:
         raise ConfigError(f"{text!r} does not name tables", hint=_advice(rest))
     return Pattern(_part(first), _part(second), leave_out, text)
+
+
+def parse_column(text: str) -> tuple[Part, bool]:
+    """Read `name`, `secret_*`, `"odd*name"`, `!name`: what it fits, and whether that is left out."""
+    leave_out = text.startswith("!")
+    found = _COLUMN.fullmatch(text[leave_out:].strip())
+    if found is None:
+        raise ConfigError(f"{text!r} does not name columns", hint='columns: ["*", "!internal_*"]')
+    return _part(found), leave_out
 
 
 def quote_table(table: TableId) -> str:
