@@ -193,7 +193,8 @@ def _text(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> str:
         )
     if wanted.choices and text not in wanted.choices:
         near = difflib.get_close_matches(text.lower(), wanted.choices, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(wanted.choices)}"
+        known = ", ".join([*wanted.choices, *([wanted.wants] if wanted.wants else [])])
+        hint = f"did you mean {near[0]}?" if near else f"one of: {known}"
         raise file.refuse(_line(node), f"`{place}` cannot be {text!r}", hint=hint)
     if wanted.pattern and not re.fullmatch(wanted.pattern, text):
         hint = f"for example: {wanted.name}: {wanted.example}"

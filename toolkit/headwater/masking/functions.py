@@ -85,7 +85,8 @@ class Tools:
             import duckdb
 
             # Without a temporary folder DuckDB cannot spill what is not masked yet.
-            self._connection = duckdb.connect(config={"temp_directory": "", "TimeZone": "UTC"})
+            self._connection = duckdb.connect(config={"temp_directory": ""})
+            self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.register("rows", rows)
         try:
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
