@@ -61,7 +61,8 @@ tables:
     history: {open_end: 9999-12-31}
   - name: hr.*
     columns: ["*", "!internal_*"]
-    masks: {email: hash, phone: {redact: 4}, zip: {truncate: 3}, note: null, "null": drop, name: tokenize, pin: redact}
+    masks:
+      {email: hash, phone: {redact: 4}, zip: {truncate: 3}, note: null, "null": drop, n: tokenize, p: redact}
 mode: history
 history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00:00+02:00}
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
@@ -101,7 +102,7 @@ def test_every_field_means_what_it_says() -> None:
                 TableId("hr", "*"), "history", history, ("*", "!internal_*"),
                 {
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
-                    "note": Mask("null"), "null": Mask("drop"), "name": Mask("tokenize"), "pin": Mask("redact"),
+                    "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
                 },
             ),
         },
@@ -210,7 +211,16 @@ def configs(draw: st.DrawFn) -> Config:
         | st.builds(WarehouseConfig, path=st.just("/w/x.duckdb"), schema=_names.map(lambda n: f"s{n}"))
     )
     return Config(
-        draw(_names), source, "/l", {}, patterns, overrides, mode, history, warehouse, DbtConfig("/x/dbt"),
+        draw(_names),
+        source,
+        "/l",
+        {},
+        patterns,
+        overrides,
+        mode,
+        history,
+        warehouse,
+        DbtConfig("/x/dbt"),
         "env:MASK_KEY",
     )
 

@@ -25,7 +25,9 @@ def token(text: str, key: bytes = KEY) -> str:
 
 def shape(text: str) -> str:
     names = {string.digits: "9", string.ascii_lowercase: "a", string.ascii_uppercase: "A"}
-    return "".join(next((n for those, n in names.items() if c in those), c if c.isascii() else "?") for c in text)
+    return "".join(
+        next((n for those, n in names.items() if c in those), c if c.isascii() else "?") for c in text
+    )
 
 
 # Tokens that were stored once must come out the same in every later version.

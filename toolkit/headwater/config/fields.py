@@ -132,7 +132,8 @@ _MASKS = Field(
             Field("truncate", "how many characters at the start stay", "3", kind="number", highest=1000),
         ),
         short=Field("masks", "one column's mask", "hash",
-                    choices=("drop", "null", "hash", "redact", "tokenize"), wants="{redact: n}, {truncate: n}"),
+                    choices=("drop", "null", "hash", "redact", "tokenize"),
+                    wants="{redact: n}, {truncate: n}"),
     ),
 )  # fmt: skip
 
