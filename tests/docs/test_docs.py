@@ -65,8 +65,9 @@ mask_key: env:K
 """
 
 
-def test_the_page_shows_a_file_that_is_accepted() -> None:
-    shown = re.findall(r"```yaml\n(.*?)```", page("configuration.md"), re.DOTALL)
+@pytest.mark.parametrize("name", ["configuration.md", "masks.md"])
+def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
     assert shown
     for text in [*shown, template()]:
         parse(text)

@@ -34,11 +34,11 @@ def shape(text: str) -> str:
 KNOWN = {
     "": "",
     "- -": "- -",
-    "ada.lovelace@example.com": "zji.bitbjxfr@xxmprbq.hiq",
-    "4111 2222 3333 4444": "2845 2786 7114 6699",
-    "Zo\xeb \u0141ukasz": "Ag\u1fa6 \xd3ttfpc",
-    "\u65e5\u672c\u592a\u90ce": "\U0002391e\U0002a499\U00026580\u9ca4",
-    "x" * 70: "kscawgfroqaestyjrhsnzedcqxskkmliguxjucqhqdkyafdpvawcqzspthenfaxkweujnk",
+    "ada.lovelace@example.com": "rwa.bmequyjn@wmfyhvm.hka",
+    "4111 2222 3333 4444": "3546 9548 8026 4654",
+    "Zo\xeb \u0141ukasz": "Dh\u1f11 \U0001d79exqaaw",
+    "\u65e5\u672c\u592a\u90ce": "\u6aec\u8049\uba03\ua1a7",
+    "x" * 70: "gzvjcmtdnactlctaahqemdgzgkmsrfwosdpvjhalmgfxcytlcwhivrhbmcixqaylcnaqoc",
 }
 
 

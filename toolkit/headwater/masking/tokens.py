@@ -5,8 +5,8 @@ letters by their like, all other letters, marks and numbers by one of the same g
 Unicode 3.2 (which Python keeps frozen, so that tokens are the same under every version of it). All else, such
 as `@`, `-` and blanks, stays, and so do the length and the place of everything.
 
-The characters of one text are a number with one digit for each place; a Feistel network over HMAC-SHA-256
-permutes the numbers of one shape. So two texts never share a token. Texts of a few characters have few
+The characters of one text are a number with one digit for each place; a Feistel network over SHA-256, keyed
+by HMAC, permutes the numbers of one shape. So two texts never share a token. Texts of a few characters have few
 tokens: who knows how often which value occurs can guess them. Use `hash` where no shape is needed.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hmac
 from functools import cache, lru_cache
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from string import ascii_lowercase, ascii_uppercase, digits
 from unicodedata import ucd_3_2_0
 
@@ -23,6 +23,7 @@ _ROUNDS = 8
 _PIECE = 64
 
 _ASCII = {c: kind for kind in (digits, ascii_lowercase, ascii_uppercase) for c in kind}
+_INDEX = {c: n for kind in (digits, ascii_lowercase, ascii_uppercase) for n, c in enumerate(kind)}
 _OTHERS = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Co", "Cn"})
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -38,7 +39,7 @@ def make_token(text: str | None, key: bytes) -> str | None:
 
 
 def _permute(piece: str, before: str, key: bytes) -> str:
-    alphabets = [_alphabet(c) for c in piece]
+    alphabets = [_ASCII.get(c) or _alphabet(c) for c in piece]
     places = [n for n, alphabet in enumerate(alphabets) if alphabet]
     if not places:
         return piece
@@ -50,20 +51,23 @@ def _permute(piece: str, before: str, key: bytes) -> str:
     a, size_a = _number(piece, alphabets, left)
     b, size_b = _number(piece, alphabets, right)
     for step in range(0, _ROUNDS, 2):
-        a = (a + _noise(key, tweak, step, b, size_a)) % size_a
-        b = (b + _noise(key, tweak, step + 1, a, size_b)) % size_b
+        a = (a + _noise(tweak, step, b, size_a)) % size_a
+        b = (b + _noise(tweak, step + 1, a, size_b)) % size_b
     letters = list(piece)
     _spell(letters, alphabets, left, a)
     _spell(letters, alphabets, right, b)
     return "".join(letters)
 
 
-def _noise(key: bytes, tweak: bytes, step: int, number: int, size: int) -> int:
-    """A number below `size` that looks random; as good as even, by 128 bits more than it needs."""
+def _noise(tweak: bytes, step: int, number: int, size: int) -> int:
+    """A number below `size` that looks random; as good as even, by 64 bits or more than it needs.
+
+    The tweak is secret and of one length, so that a plain hash behind it is as good as a keyed one.
+    """
     if size == 1:
         return 0
-    seed = hmac.digest(key, tweak + bytes([step]) + number.to_bytes(number.bit_length() // 8 + 1), "sha256")
-    width = size.bit_length() // 8 + 16
+    seed = sha256(b"%b%d:%x" % (tweak, step, number)).digest()
+    width = size.bit_length() // 8 + 9
     return int.from_bytes(seed if width <= 32 else shake_256(seed).digest(width)) % size
 
 
@@ -71,9 +75,10 @@ def _number(text: str, alphabets: list[str], places: list[int]) -> tuple[int, in
     """The characters at these places as one number, and how many numbers there are."""
     number, size = 0, 1
     for place in places:
-        radix = len(alphabets[place])
-        number = number * radix + _index(alphabets[place])[text[place]]
-        size *= radix
+        alphabet = alphabets[place]
+        digit = _INDEX.get(text[place])
+        number = number * len(alphabet) + (_index(alphabet)[text[place]] if digit is None else digit)
+        size *= len(alphabet)
     return number, size
 
 
@@ -85,10 +90,8 @@ def _spell(letters: list[str], alphabets: list[str], places: list[int], number: 
 
 @lru_cache(maxsize=65536)
 def _alphabet(character: str) -> str:
-    """The characters that may take its place, in order; "" when it stays."""
-    if character.isascii():
-        return _ASCII.get(character, "")
-    return _category(ucd_3_2_0.category(character))
+    """The characters that may take the place of one beyond ASCII, in order; "" when it stays."""
+    return "" if character.isascii() else _category(ucd_3_2_0.category(character))
 
 
 @cache
