@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,10 @@ def check_contents(runner: Runner) -> None:
     assert (first["email"], first["phone"], first["zip"], first["note"], first["town"]) == (
         hashed("1.KANARIE@example.com"), "**** 1", "KA", None, "KEPT",
     )  # fmt: skip
-    assert (first["salary"], first["born"]) == (hashed("7700990078.5"), hashed("47481"))
+    assert (first["salary"], first["born"]) == (
+        hashed("7700990078.5"),
+        hashed(str((date(2099, 12, 30) - date(1970, 1, 1)).days)),
+    )
     assert first["scan"] == hashed(b"kanarie".hex())
     assert re.fullmatch(r"\d{13}", first["badge"]) and first["badge"] != "7700990077001"
     assert len({r["badge"] for r in people.values()}) == len(people)
@@ -190,7 +194,7 @@ def test_other_masks_lead_to_another_read_and_a_word_about_it(runner: Runner, pg
     # Masks taken away altogether are seen too, and so is a column that was left out before.
     change(runner, tables=["public.*"])
     done = runner.json("run", "--no-dbt")
-    assert "internal_memo" in done["warnings"][-1]
+    assert any("internal_memo, note" in warning for warning in done["warnings"])
     with runner.open() as pipeline:
         rows = {r["id"]: r for r in pipeline.table("people").to_arrow_table().to_pylist()}
     assert rows[5]["internal_memo"] == "KANARIE" and rows[5]["secret"] == "KANARIE"

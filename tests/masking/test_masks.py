@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, get_args
@@ -148,6 +149,19 @@ def test_unset_stays_unset_and_a_column_left_out_is_nowhere() -> None:
     assert [r["_hw_unset"] for r in rows] == [["v"], None, None, None]
     assert rows[0]["v"] is None
     assert all("w" not in r and "d" not in r and r["_hw_text"] is None for r in rows)
+
+
+def test_threads_may_mask_at_once() -> None:
+    schema = schema_of(("v", pa.timestamp("us", "UTC"), "timestamptz"))
+    moments = [datetime(2026, 1, 1, n, tzinfo=UTC) for n in range(24)]
+    how = spec_of(v=Mask("truncate", 16))
+
+    def run(number: int) -> list[str]:
+        return [r["v"] for r in mask(schema, how, *({"v": m.replace(minute=number)} for m in moments * 20))]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(run, range(40)))
+    assert found == [[f"2026-01-01 {n:02}:{number:02}" for n in range(24)] * 20 for number in range(40)]
 
 
 def test_an_empty_batch() -> None:

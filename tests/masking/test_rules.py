@@ -10,6 +10,7 @@ import pytest
 
 from headwater.config import Mask, TableSpec, parse
 from headwater.errors import ConfigError, PreflightFailed
+from headwater.handoff.properties import _described
 from headwater.masking.rules import (
     changed,
     describe,
@@ -77,6 +78,11 @@ def test_what_schemas_say() -> None:
     assert describe(made) == ["email hash", "born redact 2", "note left out"]
     assert [c.name for c in made.unmasked().columns] == ["id"]
     assert {c.source_name for c in unmask(made).columns} == {c.source_name for c in SCHEMA.columns}
+
+
+def test_the_models_say_what_is_masked() -> None:
+    described = _described(mask_schema(SCHEMA, HASHED, "0a1b").columns[1])
+    assert described["description"] == "`text`, masked by `hash`"
 
 
 def test_a_table_without_settings_is_itself() -> None:

@@ -170,7 +170,7 @@ def test_alterations_beneath_a_mask(pg: Database) -> None:
     pg.run("create table t(id int primary key, a int, v int); insert into t values (1, 7, 0)")
     with following(pg, config_of(a=Mask("hash"))) as follower:
         pg.run(
-            "insert into t values (2, 8, 0); alter table t alter a type bigint; insert into t values (3, 8, 0)"
+            "insert into t values (2, 8, 0); alter table t alter a type bigint;insert into t values (3, 8, 0)"
         )
         rows = follower.drain()
         assert rows[0]["a"] == rows[1]["a"] == hashed("8")

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headwater.errors import ConfigError
 from headwater.model import TableId
@@ -50,6 +51,7 @@ class Pattern:
         return self.name.fits(table.name) and self.namespace.fits(table.namespace)
 
 
+@lru_cache(maxsize=1 << 15)
 def parse_pattern(text: str) -> Pattern:
     """Read `schema.table`, `public.*`, `"odd.name".t`, `!public.audit_*`; raises ConfigError."""
     leave_out = text.startswith("!")

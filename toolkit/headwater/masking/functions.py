@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -60,12 +62,17 @@ class MaskKey:
         return "***"
 
 
+class Refused(Exception):
+    """The engine could not do it."""
+
+
 class Tools:
-    """What masks work with: a DuckDB connection that writes nothing to disk, and the key if there is one."""
+    """What masks work with: a DuckDB that writes nothing to disk, and the key if any. Thread-safe."""
 
     def __init__(self, key: MaskKey | None) -> None:
         self._key = key
         self._connection: DuckDBPyConnection | None = None
+        self._opening = Lock()
 
     @property
     def key(self) -> MaskKey:
@@ -80,24 +87,32 @@ class Tools:
         return self._key.id if self._key else ""
 
     def query(self, sql: str, rows: pa.Table, *values: bytes) -> pa.Table:
-        """The result of a query over `rows`, in their order."""
-        if self._connection is None:
-            import duckdb
+        """The result of a query over `rows`, in their order; raises Refused."""
+        import duckdb
 
-            # Without a temporary folder DuckDB cannot spill what is not masked yet.
-            self._connection = duckdb.connect(config={"temp_directory": ""})
-            self._connection.execute("SET TimeZone = 'UTC'")
-        self._connection.register("rows", rows)
-        try:
-            return self._connection.sql(sql, params=list(values)).to_arrow_table()
-        finally:
-            self._connection.unregister("rows")
+        with self._cursor() as cursor:
+            cursor.register("rows", rows)
+            with contextlib.suppress(duckdb.Error):
+                return cursor.sql(sql, params=list(values)).to_arrow_table()
+        # What the engine said may quote the value it stumbled over: it does not travel as the context either.
+        raise Refused
 
     def close(self) -> None:
         """Let go of the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        with self._opening:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _cursor(self) -> DuckDBPyConnection:
+        """A connection of its own for one query: threads share nothing but the engine."""
+        with self._opening:
+            if self._connection is None:
+                import duckdb
+
+                # Without a temporary folder DuckDB cannot spill what is not masked yet.
+                self._connection = duckdb.connect(config={"temp_directory": ""})
+            return self._connection.cursor()
 
 
 _HMAC = "sha256(?::BLOB || unhex(sha256(?::BLOB || encode(v))))"

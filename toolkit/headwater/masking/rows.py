@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from headwater.canonical import canonical_text, column_texts, duckdb_type, literal, quote, shown_text
 from headwater.errors import SourceError
-from headwater.masking.functions import MASKS, SHOWN, Tools
+from headwater.masking.functions import MASKS, SHOWN, Refused, Tools
 from headwater.masking.rules import read_mask
 from headwater.model import META, Column, TableSchema
 
@@ -17,8 +17,22 @@ from headwater.model import META, Column, TableSchema
 def mask_rows(rows: pa.Table, schema: TableSchema, masked: TableSchema, tools: Tools) -> pa.Table:
     """The rows of `schema` as rows of `masked`, in the same order, with META.
 
-    `_hw_text` loses the texts of masked columns, `_hw_unset` the names of columns that were left out.
+    `_hw_text` loses the texts of masked columns, `_hw_unset` the names of columns that were left out. Raises
+    SourceError, without a value in it, for rows that cannot be masked.
     """
+    try:
+        return _mask_rows(rows, schema, masked, tools)
+    except Refused:
+        names = ", ".join(
+            c.name for c in (*masked.columns, *masked.left_out) if c.mask or c in masked.left_out
+        )
+        raise SourceError(f"{schema.table}: the rows cannot be masked ({names})", hint=_REPORT) from None
+
+
+_REPORT = "headwater check; if all is well there, please report this"
+
+
+def _mask_rows(rows: pa.Table, schema: TableSchema, masked: TableSchema, tools: Tools) -> pa.Table:
     own = {c.name: c for c in schema.columns}
     marked = [c for c in masked.columns if c.mask]
     texts = _texts(rows, schema, [(own[c.name], c) for c in marked], tools)
@@ -47,14 +61,7 @@ def _texts(
         return {}
     needed = rows.select([*wanted, "_hw_text"])
     listed = ", ".join(f"{text} AS {quote(name)}" for name, text in wanted.items())
-    failed = False
-    try:
-        found = tools.query(f"SELECT {listed} FROM rows", needed)
-    except Exception:
-        # Whatever the engine says may hold the value it stumbled over; nor may it travel as the context.
-        failed = True
-    if failed:
-        raise SourceError(f"{schema.table}: a value of {', '.join(wanted)} cannot be masked")
+    found = tools.query(f"SELECT {listed} FROM rows", needed)
     return {name: found[name] for name in wanted}
 
 

@@ -6,8 +6,8 @@ Unicode 3.2 (which Python keeps frozen, so that tokens are the same under every 
 as `@`, `-` and blanks, stays, and so do the length and the place of everything.
 
 The characters of one text are a number with one digit for each place; a Feistel network over SHA-256, keyed
-by HMAC, permutes the numbers of one shape. So two texts never share a token. Texts of a few characters have few
-tokens: who knows how often which value occurs can guess them. Use `hash` where no shape is needed.
+by HMAC, permutes the numbers of one shape. So two texts never share a token. Texts of a few characters have
+few tokens: who knows how often which value occurs can guess them. Use `hash` where no shape is needed.
 """
 
 from __future__ import annotations
