@@ -9,11 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from headwater.handoff.tables import TableModel
+from headwater.model import TableId
 from live.pipelines import Runner
 from servers.postgres import Database
 
@@ -146,6 +149,10 @@ def check_contents(runner: Runner) -> None:
         history = pipeline.history("people").to_arrow_table()
         visits = pipeline.table("visits").to_arrow_table().to_pylist()
         keyless = pipeline.table("keyless").to_arrow_table().to_pylist()
+        model = TableModel(pipeline._newest(TableId("public", "people")), "history").current
+    with duckdb.connect(str(runner.folder / "warehouse.duckdb"), read_only=True) as warehouse:
+        built = warehouse.execute(f"select id, email, badge, born from {model}").fetchall()
+    assert {(r["id"], r["email"], r["badge"], r["born"]) for r in people.values()} == set(built)
     assert len(people) == 500 - 45 + 1
     assert not {"secret", "internal_memo"} & set(history.column_names)
     first = people[1]

@@ -6,8 +6,11 @@ import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.source import SourceContract
@@ -16,6 +19,7 @@ from headwater.errors import PreflightFailed
 from headwater.masking import Masked
 from headwater.model import TableId
 from headwater.sources.postgres import PostgresSource
+from headwater.verify import VerifyReport, _truth, verify
 from masking.batches import KEY, SECRET
 from postgres.rig import Follower, brief, rows_of, table
 from postgres.test_contract import PostgresWorld
@@ -94,6 +98,38 @@ def test_what_is_told_is_what_is_stored(pg: Database) -> None:
         ]  # fmt: skip
         assert follower.reloads == [False]
         assert source.unlogged(follower.known) == []
+
+
+def test_verify_compares_what_is_as_in_the_source_and_reads_it_masked(pg: Database, tmp_path: Path) -> None:
+    pg.run("create table t(id int primary key, a text, b int, v text)")
+    pg.run("insert into t select n, 'KANARIE' || n, n, 'v' || n from generate_series(1, 9) n")
+    with following(pg, config_of(a=Mask("hash"), b=Mask("null"))) as follower, follower.source.cut() as cut:
+        schema = follower.known[T]
+        with _truth(cut, schema, tmp_path):
+            (file,) = tmp_path.rglob("*.parquet")
+            rows = pq.read_table(file).to_pylist()
+            assert rows[0]["a"] == hashed("KANARIE1")
+            assert b"KANARIE" not in file.read_bytes()
+        lake = duckdb.connect()
+        lake.execute("create table lake (id int, a text, b int, v text, _hw_text text)")
+        lake.executemany(
+            "insert into lake values (?, ?, null, ?, null)",
+            [
+                [n, hashed(f"KANARIE{n}") if n != 2 else "x", f"v{n}" if n < 8 else "other"]
+                for n in range(1, 9)
+            ],
+        )
+        (found,) = verify(cut, [schema], lambda _: ("lake", lake), scratch=tmp_path)
+        assert [(d.key, d.kind, d.columns) for d in found.differing] == [
+            ("id=2", "different", ("a",)), ("id=8", "different", ("v",)), ("id=9", "missing", ())
+        ]  # fmt: skip
+        assert (found.equal, found.masked) == (False, ("a", "b"))
+        lake.execute("delete from lake where id in (8, 9); insert into lake values (8, null, 7, 'v8', null)")
+        lake.execute("insert into lake values (9, 'y', 7, 'v9', null)")
+        (found,) = verify(cut, [schema], lambda _: ("lake", lake), scratch=tmp_path)
+        assert (found.equal, found.differing) == (True, ())
+        lines = VerifyReport(cut.position, (found,)).lines()
+        assert lines[1] == "  2 columns masked, not compared: a, b"
 
 
 def test_a_masked_key(pg: Database) -> None:
