@@ -172,6 +172,17 @@ def test_an_old_name_keeps_its_mask_when_the_file_has_forgotten_it() -> None:
     assert marks(made) == {"id": "", "email": "redact:2", "born": "", "note": "left out"}
 
 
+def test_a_name_between_two_renames_is_left_out() -> None:
+    stored = mask_schema(SCHEMA, HASHED, "k")
+    now = renamed(SCHEMA, email="post")
+    between = with_origins(renamed(SCHEMA, email="mail"), mail="7")
+    made = mask_schema(between, spec_of(post=Mask("hash")), "k", stored, now)
+    assert marks(made) == {"id": "", "born": "", "note": "", "mail": "left out"}
+    # A column that came and went beside the masked one is nothing to worry about.
+    beside = replace(SCHEMA, columns=(*SCHEMA.columns, Column("tmp", pa.string(), origin="7")))
+    assert marks(mask_schema(beside, HASHED, "k", stored, SCHEMA))["tmp"] == ""
+
+
 def test_a_mask_taken_away_from_a_column_that_is_there_is_away() -> None:
     stored = mask_schema(SCHEMA, HASHED, "k")
     assert mask_schema(SCHEMA, spec_of(), "k", stored, SCHEMA) == SCHEMA

@@ -49,13 +49,14 @@ def mask_schema(
     """The source's schema as it is stored.
 
     before   the stored schema before this one: a masked column that the source renamed must not pass
-    now      the source's newest schema: a column that is no longer in it keeps the mask that it had
+    now      the source's newest schema: a column that is no longer in it keeps the mask that it had, and is
+             left out where it may have been a masked one between two renames
     Raises PreflightFailed where a masked column may have come back under another name.
     """
-    guarded = _guarded(before) if before else ()
-    if not spec.restricts and not guarded:
+    before = before if before and _guarded(before) else None
+    if not spec.restricts and before is None:
         return schema
-    wanted = [(c, _kept(c, guarded, now) or _configured(c, spec)) for c in schema.columns]
+    wanted = [(c, _kept(c, schema, before, now) or _configured(c, spec)) for c in schema.columns]
     columns = tuple(mask_column(c, mask, key_id) if mask else c for c, mask in wanted if mask != DROP)
     made = TableSchema(schema.table, columns, schema.key, tuple(c for c, mask in wanted if mask == DROP))
     if before is not None:
@@ -162,11 +163,26 @@ def _guarded(schema: TableSchema) -> tuple[Column, ...]:
     return tuple(c for c in schema.columns if c.mask) + schema.left_out
 
 
-def _kept(column: Column, guarded: Sequence[Column], now: TableSchema | None) -> Mask | None:
+def _kept(
+    column: Column, schema: TableSchema, before: TableSchema | None, now: TableSchema | None
+) -> Mask | None:
     """The mask of a column that the source has no more: the configuration may have forgotten it already."""
-    if now is None or any(_key(c) == _key(column) for c in now.columns):
+    if before is None or now is None or any(_key(c) == _key(column) for c in now.columns):
         return None
-    return next((_mask_of(c) for c in guarded if c.source_name == column.source_name), None)
+    guarded = _guarded(before)
+    for old in guarded:
+        if old.source_name == column.source_name:
+            return _mask_of(old)
+    if any(_may_have_become(old, column, before, schema) for old in guarded):
+        return DROP
+    return None
+
+
+def _may_have_become(old: Column, column: Column, before: TableSchema, after: TableSchema) -> bool:
+    """Whether a column that went may be the one that came."""
+    came = column.source_name not in {c.source_name for c in (*before.columns, *before.left_out)}
+    gone = old.source_name not in {c.source_name for c in (*after.columns, *after.left_out)}
+    return came and gone and _may_be_same(old.origin, column.origin)
 
 
 def _key(column: Column) -> tuple[str, str]:
@@ -179,15 +195,11 @@ def _mask_of(guarded: Column) -> Mask:
 
 def _refuse_renamed(before: TableSchema, after: TableSchema) -> None:
     """Raise when a column that was masked may go on under a name without a mask."""
-    guarded = _guarded(before)
-    had = {c.source_name for c in (*before.columns, *before.left_out)}
-    has = {c.source_name for c in (*after.columns, *after.left_out)}
     for column in after.columns:
-        for old in guarded if not column.mask else ():
+        for old in _guarded(before) if not column.mask else ():
             if old.source_name == column.source_name:
                 continue
-            came = column.source_name not in had and old.source_name not in has
-            if (came and _may_be_same(old.origin, column.origin)) or _is_same(old, column):
+            if _may_have_become(old, column, before, after) or _is_same(old, column):
                 raise PreflightFailed(
                     f"{after.table}: {column.source_name} has no mask, but may be the column"
                     f" {old.source_name}, which had one, under a new name",

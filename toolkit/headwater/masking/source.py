@@ -37,7 +37,7 @@ class Masked:
     def tables(self) -> Sequence[TableInfo]:
         """The source's tables as they would be stored."""
         self._look()
-        return [replace(info, schema=self._plain_version(info.schema)) for info in self._infos.values()]
+        return [replace(info, schema=self._as_stored(info.schema)) for info in self._infos.values()]
 
     def head(self) -> Position:
         """The source's head."""
@@ -128,7 +128,7 @@ class Masked:
         self._versions[schema] = self._stored[schema.table] = masked
         return masked
 
-    def _plain_version(self, schema: TableSchema) -> TableSchema:
+    def _as_stored(self, schema: TableSchema) -> TableSchema:
         return mask_schema(schema, self._config.spec(schema.table), self._tools.key_id)
 
     def _look(self) -> None:
