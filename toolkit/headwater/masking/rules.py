@@ -14,6 +14,9 @@ from headwater.masking.functions import KEYED, SHOWN
 from headwater.model import Column, TableId, TableSchema
 
 DROP = Mask("drop")
+#: Left out because it may be a masked column under a new name; its `Column.mask` in `left_out` says so.
+_SUSPECT = Mask("drop", 1)
+_RENAMED = "renamed"
 
 
 def write_mask(mask: Mask, key_id: str) -> str:
@@ -49,16 +52,24 @@ def mask_schema(
     """The source's schema as it is stored.
 
     before   the stored schema before this one: a masked column that the source renamed must not pass
-    now      the source's newest schema: a column that is no longer in it keeps the mask that it had, and is
-             left out where it may have been a masked one between two renames
+    now      the source's schema when last looked at: a column that is not in it keeps the mask that it had,
+             and is left out, never to be let in without a mask, where it may be a masked one renamed
     Raises PreflightFailed where a masked column may have come back under another name.
     """
     before = before if before and _guarded(before) else None
     if not spec.restricts and before is None:
         return schema
-    wanted = [(c, _kept(c, schema, before, now) or _configured(c, spec)) for c in schema.columns]
-    columns = tuple(mask_column(c, mask, key_id) if mask else c for c, mask in wanted if mask != DROP)
-    made = TableSchema(schema.table, columns, schema.key, tuple(c for c, mask in wanted if mask == DROP))
+    columns: list[Column] = []
+    left_out: list[Column] = []
+    for column in schema.columns:
+        mask = _choose(column, schema, spec, before, now)
+        if mask is None:
+            columns.append(column)
+        elif mask.kind == DROP.kind:
+            left_out.append(replace(column, mask=_RENAMED if mask == _SUSPECT else ""))
+        else:
+            columns.append(mask_column(column, mask, key_id))
+    made = TableSchema(schema.table, tuple(columns), schema.key, tuple(left_out))
     if before is not None:
         _refuse_renamed(before, made)
     return made
@@ -110,9 +121,9 @@ def find_problems(
 def key_problems(schema: TableSchema, masked: TableSchema) -> Iterator[Problem]:
     """Masks under which two rows could have one key, and tables without a column."""
     for column in (*masked.columns, *masked.left_out):
-        mask = read_mask(column.mask) if column.mask else DROP if column in masked.left_out else None
+        mask = _mask_of(column) if column.mask or column in masked.left_out else None
         if column.name in schema.key and mask is not None and mask.kind not in KEYED:
-            way = "left out" if mask == DROP else f"masked by {_shown(mask)}"
+            way = "left out" if mask.kind == DROP.kind else f"masked by {_shown(mask)}"
             yield Problem(
                 schema.table,
                 f"the key column {column.source_name} cannot be {way}: rows could not be told apart",
@@ -163,19 +174,19 @@ def _guarded(schema: TableSchema) -> tuple[Column, ...]:
     return tuple(c for c in schema.columns if c.mask) + schema.left_out
 
 
-def _kept(
-    column: Column, schema: TableSchema, before: TableSchema | None, now: TableSchema | None
+def _choose(
+    column: Column, schema: TableSchema, spec: TableSpec, before: TableSchema | None, now: TableSchema | None
 ) -> Mask | None:
-    """The mask of a column that the source has no more: the configuration may have forgotten it already."""
+    """The mask of one column. Of one that the source has no more, the configuration may have forgotten it."""
+    configured = _configured(column, spec)
     if before is None or now is None or any(_key(c) == _key(column) for c in now.columns):
-        return None
+        return configured
     guarded = _guarded(before)
     for old in guarded:
         if old.source_name == column.source_name:
             return _mask_of(old)
-    if any(_may_have_become(old, column, before, schema) for old in guarded):
-        return DROP
-    return None
+    renamed = any(_may_have_become(old, column, before, schema) for old in guarded)
+    return configured or (_SUSPECT if renamed else None)
 
 
 def _may_have_become(old: Column, column: Column, before: TableSchema, after: TableSchema) -> bool:
@@ -190,6 +201,8 @@ def _key(column: Column) -> tuple[str, str]:
 
 
 def _mask_of(guarded: Column) -> Mask:
+    if guarded.mask == _RENAMED:
+        return _SUSPECT
     return read_mask(guarded.mask) if guarded.mask else DROP
 
 
@@ -198,18 +211,21 @@ def _refuse_renamed(before: TableSchema, after: TableSchema) -> None:
     for column in after.columns:
         for old in _guarded(before) if not column.mask else ():
             if old.source_name == column.source_name:
-                continue
-            if _may_have_become(old, column, before, after) or _is_same(old, column):
+                same = old.mask == _RENAMED
+            else:
+                same = _may_have_become(old, column, before, after) or _is_same(old, column)
+            if same:
+                name = old.source_name if old.source_name != column.source_name else "that was renamed"
                 raise PreflightFailed(
-                    f"{after.table}: {column.source_name} has no mask, but may be the column"
-                    f" {old.source_name}, which had one, under a new name",
+                    f"{after.table}: {column.source_name} has no mask, but may be the column {name},"
+                    " which had one",
                     hint=f"add to the table's masks: {{{column.source_name}: {_again(old)}}}",
                 )
 
 
 def _again(old: Column) -> str:
     mask = _mask_of(old)
-    return f"{{{mask.kind}: {mask.keep}}}" if mask.keep else mask.kind
+    return f"{{{mask.kind}: {mask.keep}}}" if mask.keep and mask != _SUSPECT else mask.kind
 
 
 def _may_be_same(one: str, other: str) -> bool:

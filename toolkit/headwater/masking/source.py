@@ -133,6 +133,8 @@ class Masked:
 
     def _look(self) -> None:
         self._infos = {info.schema.table: info for info in self._source.tables()}
+        # What was decided without knowing these may be decided otherwise.
+        self._versions.clear()
 
     def _problems(self, tables: Sequence[TableId]) -> Sequence[Problem]:
         if not any(spec.restricts for spec in self._config.overrides.values()):
