@@ -99,8 +99,8 @@ def test_every_field_means_what_it_says() -> None:
             "public.orders": TableSpec(TableId("public", "orders"), "mirror", history),
             'odd."a.b"': odd,
             "hr.*": TableSpec(
-                TableId("hr", "*"), "history", history, ("*", "!internal_*"),
-                {
+                TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
+                masks={
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
                     "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
                 },
@@ -200,7 +200,11 @@ def configs(draw: st.DrawFn) -> Config:
     tables = draw(st.lists(_tables, unique=True, max_size=5))
     overrides = {
         quote_table(t): TableSpec(
-            t, draw(st.sampled_from(["history", "mirror"])), draw(_history), draw(_columns), draw(_masks)
+            t,
+            draw(st.sampled_from(["history", "mirror"])),
+            draw(_history),
+            columns=draw(_columns),
+            masks=draw(_masks),
         )
         for t in tables[:2]
     }

@@ -209,7 +209,8 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     mode = cast(Mode, entry.get("mode", default.mode))
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
-    return TableSpec(table, mode, _history(entry, default.history, f"{place}.", file), columns, masks)
+    history = _history(entry, default.history, f"{place}.", file)
+    return TableSpec(table, mode, history, columns=columns, masks=masks)
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
