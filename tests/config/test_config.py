@@ -16,6 +16,7 @@ from headwater.config import (
     Config,
     DbtConfig,
     HistoryNames,
+    Mask,
     TableSpec,
     WarehouseConfig,
     load,
@@ -58,11 +59,16 @@ tables:
     mode: mirror
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
+  - name: hr.*
+    columns: ["*", "!internal_*"]
+    masks:
+      {email: hash, phone: {redact: 4}, zip: {truncate: 3}, note: null, "null": drop, n: tokenize, p: redact}
 mode: history
 history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00:00+02:00}
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
 dbt: {project: analytics, folder: models/raw}
 lake: {compact: always}
+mask_key: file:secrets/mask
 state: my.db
 memory_limit: 2 GiB
 """
@@ -89,16 +95,24 @@ def test_every_field_means_what_it_says() -> None:
             "secret_access_key": f"file:{Path.home()}/key", "path_style": "true", "timeout": "30",
             "sse": "aws:kms", "sse_kms_key_id": "alias/x",
         },
-        tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"'),
+        tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
             "public.orders": TableSpec(TableId("public", "orders"), "mirror", history),
             'odd."a.b"': odd,
+            "hr.*": TableSpec(
+                TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
+                masks={
+                    "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
+                    "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
+                },
+            ),
         },
         mode="history",
         history=history,
         warehouse=WarehouseConfig("duckdb", "/srv/shop/wh/x.duckdb", "marts", "stg"),
         dbt=DbtConfig("/srv/shop/analytics", "models/raw"),
         compact="always",
+        mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",
     )  # fmt: skip
@@ -173,12 +187,27 @@ _history = st.builds(
 )
 
 
+_masks = st.dictionaries(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    st.sampled_from([Mask("null"), Mask("drop"), Mask("redact"), Mask("redact", 4), Mask("truncate", 1)])
+    | st.sampled_from([Mask("hash"), Mask("tokenize")]),
+    max_size=3,
+)
+_columns = st.lists(st.from_regex(r'!?("([^"\0]|"")+"|[a-z*?]+)', fullmatch=True), max_size=3).map(tuple)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     mode, history = draw(st.sampled_from(["history", "mirror"])), draw(_history)
     tables = draw(st.lists(_tables, unique=True, max_size=5))
     overrides = {
-        quote_table(t): TableSpec(t, draw(st.sampled_from(["history", "mirror"])), draw(_history))
+        quote_table(t): TableSpec(
+            t,
+            draw(st.sampled_from(["history", "mirror"])),
+            draw(_history),
+            columns=draw(_columns),
+            masks=draw(_masks),
+        )
         for t in tables[:2]
     }
     patterns = ("*.*", *(quote_table(t) for t in tables))
@@ -198,6 +227,7 @@ def configs(draw: st.DrawFn) -> Config:
         history,
         warehouse,
         DbtConfig("/x/dbt"),
+        mask_key="env:MASK_KEY",
         compact=draw(st.sampled_from(["auto", "always"])),
     )
 
@@ -294,3 +324,20 @@ def test_an_override_takes_what_it_does_not_say_from_the_top(mode: str, kind: st
     text += f"history: {{current: now}}\ntables:\n  - name: {name}\n    history: {{valid_to: until}}"
     spec = parse(text).spec(TableId("public", "a"))
     assert spec == TableSpec(TableId("public", "a"), mode, HistoryNames(valid_to="until", current="now"))  # type: ignore[arg-type]
+
+
+def test_masks_add_up_and_columns_are_those_of_the_last_entry_that_names_any() -> None:
+    text = (
+        'pipeline: a\nsource: {kind: postgres, url: "postgres://h/d"}\nstore: l\nmask_key: env:K\ntables:\n'
+        "  - {name: '*.*', masks: {email: hash, phone: null}, columns: ['!secret']}\n"
+        "  - {name: public.a, mode: mirror}\n"
+        "  - {name: public.b, masks: {phone: {redact: 2}, note: drop}, columns: [id, email]}\n"
+        "  - {name: public.b, mode: mirror}"
+    ).replace("public.b, mode", "'public.[b]', mode")
+    config = parse(text)
+    a, b, c = (config.spec(TableId("public", n)) for n in "abc")
+    assert (a.mode, b.mode, c.mode) == ("mirror", "mirror", "history")
+    both = {"email": Mask("hash"), "phone": Mask("null")}
+    assert a.masks == c.masks == both
+    assert b.masks == {**both, "phone": Mask("redact", 2), "note": Mask("drop")}
+    assert (a.columns, b.columns, c.columns) == (("!secret",), ("id", "email"), ("!secret",))

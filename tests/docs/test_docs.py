@@ -62,11 +62,13 @@ history: {current: now}
 lake: {compact: auto}
 warehouse: {path: w.duckdb}
 dbt: {project: d}
+mask_key: env:K
 """
 
 
-def test_the_page_shows_a_file_that_is_accepted() -> None:
-    shown = re.findall(r"```yaml\n(.*?)```", page("configuration.md"), re.DOTALL)
+@pytest.mark.parametrize("name", ["configuration.md", "masks.md"])
+def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
     assert shown
     for text in [*shown, template()]:
         parse(text)
@@ -79,6 +81,8 @@ def test_the_page_shows_a_file_that_is_accepted() -> None:
         "pipelin: a", "pipeline: A b", "source: x", "source: {kind: mysql}", "store: {}", "tables: []",
         "tables: a.b",
         "tables: [{mode: mirror}]", "mode: scd2", "source: {kind: postgres, password: hunter2}",
+        "tables: [{name: a.b, masks: {}}]", "tables: [{name: a.b, masks: {c: sha}}]", "mask_key: k",
+        "tables: [{name: a.b, masks: {c: {keep: 1}}}]", "tables: [{name: a.b, columns: []}]",
         "warehouse: {schema: A-b}", "dbt: {folder: ../x}", "memory_limit: 5", "store: {url: a, timeout: 0}",
     ],
 )  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -59,6 +59,7 @@ class Column:
     """One column: its name in our files, our Arrow type, and what the source calls it and its type.
 
     `origin` is the source's own mark of it: another column under the same name has another mark. "": unknown.
+    `mask` says what became of the values before they were stored (masking.py), "" for nothing.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     nullable: bool = True
     source_name: str = ""
     origin: str = ""
+    mask: str = ""
 
     def __post_init__(self) -> None:
         if not self.source_name:
@@ -75,32 +77,33 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A table's columns and key as of one moment. `key` holds `Column.name`s; () means keyless."""
+    """A table's columns and key as of one moment. `key` holds `Column.name`s; () means keyless.
+
+    `left_out` are columns of the source that the configuration leaves out: no row has them.
+    """
 
     table: TableId
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    left_out: tuple[Column, ...] = ()
 
     def arrow(self) -> pa.Schema:
         """The Arrow schema of the table's own columns; every field nullable (deletes carry only keys)."""
         return pa.schema([(c.name, c.type) for c in self.columns])
+
+    def unmasked(self) -> TableSchema:
+        """The same without the masked columns: what can be compared with the source."""
+        plain = tuple(c for c in self.columns if not c.mask)
+        names = {c.name for c in plain}
+        return TableSchema(self.table, plain, tuple(k for k in self.key if k in names))
 
     def to_json(self) -> str:
         """A stable text form; equal schemas give equal bytes."""
         doc = {
             "table": [self.table.namespace, self.table.name],
             "key": list(self.key),
-            "columns": [
-                {
-                    "name": c.name,
-                    "source_name": c.source_name,
-                    "arrow": str(c.type),
-                    "native": c.native,
-                    "nullable": c.nullable,
-                    **({"origin": c.origin} if c.origin else {}),
-                }
-                for c in self.columns
-            ],
+            "columns": [_written(c) for c in self.columns],
+            **({"left_out": [_written(c) for c in self.left_out]} if self.left_out else {}),
         }
         return json.dumps(doc, ensure_ascii=True, sort_keys=True, indent=1) + "\n"
 
@@ -108,22 +111,36 @@ class TableSchema:
     def from_json(cls, text: str | bytes) -> TableSchema:
         """Read back what `to_json` wrote."""
         doc = json.loads(text)
-        columns = tuple(
-            Column(
-                c["name"],
-                arrow_type(c["arrow"]),
-                c["native"],
-                c["nullable"],
-                c["source_name"],
-                c.get("origin", ""),
-            )
-            for c in doc["columns"]
-        )
-        return cls(TableId(*doc["table"]), columns, tuple(doc["key"]))
+        columns, left_out = (tuple(map(_read, doc.get(name, ()))) for name in ("columns", "left_out"))
+        return cls(TableId(*doc["table"]), columns, tuple(doc["key"]), left_out)
 
     def fingerprint(self) -> str:
         """32 hex digits that name this schema version in the raw log."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+
+
+def _written(column: Column) -> dict[str, str | bool]:
+    return {
+        "name": column.name,
+        "source_name": column.source_name,
+        "arrow": str(column.type),
+        "native": column.native,
+        "nullable": column.nullable,
+        **({"origin": column.origin} if column.origin else {}),
+        **({"mask": column.mask} if column.mask else {}),
+    }
+
+
+def _read(doc: Mapping[str, Any]) -> Column:
+    return Column(
+        doc["name"],
+        arrow_type(doc["arrow"]),
+        doc["native"],
+        doc["nullable"],
+        doc["source_name"],
+        doc.get("origin", ""),
+        doc.get("mask", ""),
+    )
 
 
 _SIMPLE: dict[str, pa.DataType] = {

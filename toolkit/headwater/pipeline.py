@@ -13,6 +13,7 @@ from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.lake import Kind
+    from headwater.raw import TableState
     from headwater.run import Runner
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
@@ -48,6 +50,7 @@ class TablePlan:
     rows: int | None
     bytes: int | None
     why: str
+    masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,10 @@ class Pipeline:
                 action, why = "load", "new" if known is None else "its load did not end"
             elif known.reload:
                 action, why = "reload", "its columns changed"
-            rows.append(TablePlan(table, action, self.config.spec(table).mode, info.rows, info.bytes, why))
+            elif unlike := self._unlike(info, known):
+                action, why = "reload", f"other masks for {', '.join(unlike)}"
+            mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
+            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
         return Plan(rows, parts.source.behind(last.position) if last else None)
@@ -338,9 +344,22 @@ class Pipeline:
                     raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
                 notes.append(f"{table} is left out: {note}")
         chosen = [infos[t] for t in wanted if not infos[t].note]
+        state = self.parts.log.tables()
+        for info in chosen:
+            if unlike := self._unlike(info, state.get(info.schema.table)):
+                notes.append(
+                    f"{info.schema.table} is read again: other masks for {', '.join(unlike)} than in what is"
+                    " stored, and what is stored keeps the ones it has (docs/masks.md)"
+                )
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
+
+    def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
+        """Columns that are masked otherwise now than in the newest stored rows."""
+        if state is None or state.schema == info.schema.fingerprint():
+            return ()
+        return changed(self.parts.log.schema(info.schema.table, state.schema), info.schema)
 
     def _captured(self, name: str) -> TableId:
         """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""

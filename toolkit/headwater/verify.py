@@ -58,6 +58,7 @@ class TableCheck:
     equal: bool
     differing: tuple[KeyDifference, ...]
     seconds: float
+    masked: tuple[str, ...] = ()  # columns that the source cannot be compared in
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +138,13 @@ def _check(
     cut: Cut, schema: TableSchema, lake: Relation, warehouse: Relation | None, scratch: str | Path | None
 ) -> TableCheck:
     started = time.monotonic()
+    plain, masked = schema.unmasked(), tuple(c.name for c in schema.columns if c.mask)
     targets = {"lake": lake(schema.table)} | ({"warehouse": warehouse(schema.table)} if warehouse else {})
     with ThreadPoolExecutor(1, "headwater-verify") as beside:
         # The source computes for much longer than we do.
-        asked = beside.submit(cut.digest, schema)
+        asked = beside.submit(cut.digest, plain)
         # A table that is not there is an empty one: equal to one without rows, else all of it is missing.
-        found = {where: digest(schema, *target) if target else Digest(0) for where, target in targets.items()}
+        found = {where: digest(plain, *target) if target else Digest(0) for where, target in targets.items()}
         source = asked.result()
     wrong = [where for where, its in found.items() if its != source]
     differing: list[KeyDifference] = []
@@ -151,9 +153,8 @@ def _check(
             for where in wrong:
                 differing += _differences(schema, truth, where, targets[where])
     seconds = time.monotonic() - started
-    return TableCheck(
-        schema.table, source, found["lake"], found.get("warehouse"), not wrong, tuple(differing), seconds
-    )
+    lake_has, warehouse_has, named = found["lake"], found.get("warehouse"), tuple(differing)
+    return TableCheck(schema.table, source, lake_has, warehouse_has, not wrong, named, seconds, masked)
 
 
 def _held(relation: str, connection: DuckDBPyConnection) -> dict[str, str]:
@@ -306,6 +307,9 @@ def _describe(check: TableCheck) -> list[str]:
     """The lines of one table."""
     rows = f"{check.source.rows:,} rows" if check.equal else _counts(check)
     lines = [f"{check.table}  {'equal' if check.equal else 'DIFFERS'}  {rows}  {check.seconds:.1f} s"]
+    if check.masked:
+        number = f"{len(check.masked)} column{'s' if len(check.masked) > 1 else ''}"
+        lines.append(f"  {number} masked, not compared: {', '.join(check.masked)}")
     for found in check.differing:
         columns = f" in {', '.join(found.columns)}" if found.columns else ""
         lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")

@@ -33,13 +33,21 @@ def open_parts(config: Config) -> Parts:
     storage, make = open_storage(config), find_source(config)
     return Parts(
         config=config,
-        source=make(),
+        source=_masked(config, make()),
         look=make(),
         storage=storage,
         log=RawLog(storage),
         lake=Lake(storage, config.memory_limit),
         state=open_state(config),
     )
+
+
+def _masked(config: Config, source: Source) -> Source:
+    """The source behind the masks of the pipeline; no row is read past them."""
+    from headwater.masking import Masked, MaskKey
+
+    key = MaskKey(resolve(config.mask_key)) if config.mask_key else None
+    return Masked(source, config, key)
 
 
 def find_source(config: Config) -> Callable[[], Source]:

@@ -114,6 +114,7 @@ def findings(found: Sequence[Finding]) -> list[str]:
 def tables(infos: Sequence[TableInfo], picked: set[TableId]) -> list[str]:
     """The source's tables."""
     from headwater.config import quote_table
+    from headwater.masking import describe
 
     rows = [["", "table", "rows", "size", "key", "kind", ""]]
     for info in infos:
@@ -121,19 +122,27 @@ def tables(infos: Sequence[TableInfo], picked: set[TableId]) -> list[str]:
         mark = "*" if schema.table in picked else ""
         about = number(info.rows), size(info.bytes), ", ".join(schema.key) or "-", info.kind, info.note
         rows.append([mark, quote_table(schema.table), *about])
+    masks = [_masks(i.schema.table, describe(i.schema)) for i in infos if i.schema.table in picked]
     counted = f"{len(picked):,} of {len(infos):,} tables are copied (*); rows and sizes are estimates"
-    return [*align(rows, right="23"), counted, "next: headwater plan"]
+    return [*align(rows, right="23"), *filter(None, masks), counted, "next: headwater plan"]
+
+
+def _masks(table: TableId, masks: Sequence[str]) -> str:
+    """The masked columns of a table in one line; "" when there are none."""
+    return f"masks of {printable(str(table))}: {printable(', '.join(masks))}" if masks else ""
 
 
 def plan(found: Plan) -> list[str]:
     """What a run would do."""
     rows = [["table", "action", "mode", "rows", "size", "why"]]
-    rows += [[str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why] for t in found.tables]
+    for t in found.tables:
+        rows.append([str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why])
+    masks = filter(None, (_masks(t.table, t.masks) for t in found.tables))
     loads = [t for t in found.tables if t.action in ("load", "reload")]
     read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
-    return [*align(rows, right="34"), read + log, "next: headwater run"]
+    return [*align(rows, right="34"), *masks, read + log, "next: headwater run"]
 
 
 def record(run: RunRecord, *, verbose: bool = True) -> list[str]:

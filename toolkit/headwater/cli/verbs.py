@@ -89,7 +89,7 @@ def tables(args: Namespace) -> Answer:
             "pattern": quote_table(i.schema.table),
             "copied": i.schema.table in picked,
             **{name: show.plain(getattr(i, name)) for name in ("kind", "rows", "bytes", "note")},
-            **{name: show.plain(getattr(i.schema, name)) for name in ("key", "columns")},
+            **{name: show.plain(getattr(i.schema, name)) for name in ("key", "columns", "left_out")},
         }
         for i in infos
     ]

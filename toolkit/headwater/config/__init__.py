@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from headwater.config.patterns import Pattern, parse_pattern, quote_table, select
+from headwater.config.patterns import Pattern, parse_column, parse_pattern, quote_table, select
 from headwater.model import TableId
 from headwater.secrets import Secret
 
@@ -17,6 +17,8 @@ __all__ = [
     "Config",
     "DbtConfig",
     "HistoryNames",
+    "Mask",
+    "MaskKind",
     "Mode",
     "Pattern",
     "TableSpec",
@@ -24,6 +26,7 @@ __all__ = [
     "load",
     "memory_bytes",
     "parse",
+    "parse_column",
     "parse_pattern",
     "quote_table",
     "select",
@@ -32,6 +35,7 @@ __all__ = [
 
 Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
+MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,32 @@ class HistoryNames:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """What is stored instead of a column's values; `keep` characters stay with redact and truncate."""
+
+    kind: MaskKind
+    keep: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
-    """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables."""
+    """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
+
+    columns   the columns to copy, as `parse_column` reads them; () for all
+    masks     by the column's name at the source
+    """
 
     table: TableId
     mode: Mode = "history"
     history: HistoryNames = field(default_factory=HistoryNames)
     compact: Compact = "auto"
+    columns: tuple[str, ...] = ()
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+
+    @property
+    def restricts(self) -> bool:
+        """Whether some column is not copied as it is."""
+        return bool(self.columns or self.masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +105,7 @@ class Config:
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
     compact        when tails move into the lake's mirrors and histories
+    mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
     """
 
@@ -95,16 +119,26 @@ class Config:
     history: HistoryNames = field(default_factory=HistoryNames)
     warehouse: WarehouseConfig | None = None
     dbt: DbtConfig = field(default_factory=DbtConfig)
+    mask_key: str = ""
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"
 
     def spec(self, table: TableId) -> TableSpec:
-        """How this table is copied: by the last entry with settings that fits it, else by the defaults."""
+        """How this table is copied: by the last entry with settings that fits it, else by the defaults.
+
+        Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
+        that a later entry about something else unmasks nothing; the last one counts for each column.
+        """
+        made = TableSpec(table, self.mode, self.history)
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
-                return replace(self.overrides[pattern], table=table, compact=self.compact)
-        return TableSpec(table, self.mode, self.history, self.compact)
+                made = replace(self.overrides[pattern], table=table)
+                break
+        choices = [o for p, o in self.overrides.items() if o.restricts and parse_pattern(p).fits(table)]
+        columns = next((o.columns for o in reversed(choices) if o.columns), ())
+        masks = {c: m for o in choices for c, m in o.masks.items()}
+        return replace(made, compact=self.compact, columns=columns, masks=masks)
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""

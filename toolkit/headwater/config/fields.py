@@ -15,6 +15,7 @@ class Field:
     kind      "path": relative to the file; "secret": a reference only; "moment": a date, a time or null
     pattern   a regular expression for the whole text; `wants` says the same in words
     fields    of a mapping
+    each      of a mapping whose names the user chooses: what each of them holds
     item      of a list
     short     the text that may stand for the whole mapping
     """
@@ -32,6 +33,7 @@ class Field:
     fields: tuple[Field, ...] = ()
     item: Field | None = None
     short: Field | None = None
+    each: Field | None = None
 
 
 _COLUMN = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -124,6 +126,35 @@ _STORE = Field(
     short=Field("url", "a folder, or s3://bucket/prefix", "./lake", kind="path"),
 )  # fmt: skip
 
+_MASKS = Field(
+    "masks",
+    "what is stored instead of a column's values: `hash`, `tokenize`, `redact` (all, or all but the last n), "
+    "`truncate` (to the first n), `null`, or `drop` for no column at all; masks.md",
+    "{email: hash, phone: {redact: 4}}",
+    kind="mapping",
+    each=Field(
+        "masks",
+        "one column's mask",
+        "{redact: 4}",
+        kind="mapping",
+        fields=(
+            Field("redact", "how many characters at the end stay", "4", kind="number", highest=1000),
+            Field("truncate", "how many characters at the start stay", "3", kind="number", highest=1000),
+        ),
+        short=Field("masks", "one column's mask", "hash",
+                    choices=("drop", "null", "hash", "redact", "tokenize"),
+                    wants="{redact: n}, {truncate: n}"),
+    ),
+)  # fmt: skip
+
+_COLUMNS = Field(
+    "columns",
+    "the columns to copy: names or globs, `!` leaves columns out; without it all",
+    '["*", "!internal_*"]',
+    kind="list",
+    item=Field("columns", "a column or a glob", '"!internal_*"'),
+)
+
 _TABLE = Field(
     "tables",
     "a table or a pattern, with settings of its own",
@@ -134,6 +165,8 @@ _TABLE = Field(
               required=True),
         _MODE,
         _HISTORY,
+        _COLUMNS,
+        _MASKS,
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -203,6 +236,8 @@ FILE = Field(
         _LAKE,
         _WAREHOUSE,
         _DBT,
+        Field("mask_key", "where the key of the masks `hash` and `tokenize` is: at least 32 characters",
+              "env:HEADWATER_MASK_KEY", kind="secret"),
         Field("state", "the SQLite file with run records and leases", "headwater.db", kind="path",
               default="<store>/state/headwater.db; for S3 under ~/.local/state/headwater"),
         Field("memory_limit", "how much memory DuckDB may use before it spills to disk", "1GB", default="1GB",

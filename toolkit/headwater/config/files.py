@@ -11,7 +11,18 @@ from typing import cast
 
 import yaml
 
-from headwater.config import Compact, Config, DbtConfig, HistoryNames, Mode, TableSpec, WarehouseConfig
+from headwater.config import (
+    Compact,
+    Config,
+    DbtConfig,
+    HistoryNames,
+    Mask,
+    MaskKind,
+    Mode,
+    TableSpec,
+    WarehouseConfig,
+    parse_column,
+)
 from headwater.config.fields import FILE
 from headwater.config.patterns import parse_pattern
 from headwater.config.reader import File, Plain, holds_password, read
@@ -53,6 +64,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
     store = dict(_section(doc, "store"))
     url = store_url(str(store.pop("url")), base, file)
     tables, overrides = _tables(doc, file)
+    _refuse_no_key(doc, overrides, file)
     return Config(
         name=str(doc["pipeline"]),
         source=source,
@@ -65,6 +77,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
+        mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
         state=_path(str(doc["state"]), base) if "state" in doc else "",
         memory_limit=str(doc.get("memory_limit", "1GB")),
     )
@@ -117,6 +130,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
     if config.dbt != default_dbt:
         doc["dbt"] = _written(config.dbt, default_dbt, base, "project")
+    doc |= {"mask_key": _reference_back(config.mask_key, base)} if config.mask_key else {}
     doc |= {"state": _relative(config.state, base)} if config.state else {}
     doc |= {"memory_limit": config.memory_limit} if config.memory_limit != "1GB" else {}
     text = yaml.safe_dump(doc, sort_keys=False, allow_unicode=True, width=100)
@@ -196,7 +210,44 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
         raise file.refuse_at(place, f"`{place}`: a table that is left out has no settings", "take them out")
     table = TableId(pattern.namespace.text, pattern.name.text)
     mode = cast(Mode, entry.get("mode", default.mode))
-    return TableSpec(table, mode, _history(entry, default.history, f"{place}.", file))
+    masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
+    columns = _columns(entry, file, place)
+    history = _history(entry, default.history, f"{place}.", file)
+    return TableSpec(table, mode, history, columns=columns, masks=masks)
+
+
+def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
+    return cast(Mapping[str, Mapping[str, Plain]], _section(entry, "masks"))
+
+
+def _mask(given: Mapping[str, Plain], file: File, place: str) -> Mask:
+    """One mask: `{masks: kind}` is the short form, else one kind with its number."""
+    if len(given) != 1:
+        raise file.refuse_at(place, f"`{place}`: one mask for one column", "for example: {redact: 4}")
+    ((name, value),) = given.items()
+    return Mask(cast(MaskKind, value)) if name == "masks" else Mask(cast(MaskKind, name), cast(int, value))
+
+
+def _columns(entry: Mapping[str, Plain], file: File, place: str) -> tuple[str, ...]:
+    columns = tuple(str(c) for c in cast(Sequence[Plain], entry.get("columns", ())))
+    for number, column in enumerate(columns):
+        try:
+            parse_column(column)
+        except ConfigError as failed:
+            at = f"{place}.columns[{number}]"
+            raise file.refuse_at(at, f"`{at}`: {failed}", failed.hint) from None
+    return columns
+
+
+def _refuse_no_key(doc: Mapping[str, Plain], overrides: Mapping[str, TableSpec], file: File) -> None:
+    """Masks that need a key need `mask_key`."""
+    for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], doc.get("tables", ()))):
+        spec = overrides.get(str(entry["name"]), TableSpec(TableId("", "")))
+        for column, mask in spec.masks.items():
+            if mask.kind in ("hash", "tokenize") and "mask_key" not in doc:
+                place = f"tables[{number}].masks.{column}"
+                hint = "mask_key: env:HEADWATER_MASK_KEY   (a key: openssl rand -hex 32)"
+                raise file.refuse_at(place, f"`{place}`: {mask.kind} needs `mask_key`", hint)
 
 
 def _history(entry: Mapping[str, Plain], default: HistoryNames, place: str, file: File) -> HistoryNames:
@@ -275,7 +326,10 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     if spec is None:
         return pattern
     entry: dict[str, object] = {"name": pattern, "mode": spec.mode}
-    return entry | ({"history": _written_history(spec.history)} if spec.history != config.history else {})
+    entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
+    entry |= {"columns": list(spec.columns)} if spec.columns else {}
+    masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
+    return entry | ({"masks": masks} if masks else {})
 
 
 def _written_history(names: HistoryNames) -> dict[str, object]:

@@ -7,12 +7,14 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headwater.errors import ConfigError
 from headwater.model import TableId
 
 _WILD = frozenset("*?[")
 _PLAIN = re.compile(r'[^\s."*?\[\]!]+')
+_COLUMN = re.compile(r'"(?P<quoted>(?:[^"]|"")+)"|(?P<glob>[^"]+)')
 _PART = re.compile(r'"(?P<quoted>(?:[^"]|"")+)"|(?P<glob>[^."]+)')
 
 
@@ -49,6 +51,7 @@ class Pattern:
         return self.name.fits(table.name) and self.namespace.fits(table.namespace)
 
 
+@lru_cache(maxsize=1 << 15)
 def parse_pattern(text: str) -> Pattern:
     """Read `schema.table`, `public.*`, `"odd.name".t`, `!public.audit_*`; raises ConfigError."""
     leave_out = text.startswith("!")
@@ -64,6 +67,15 @@ def parse_pattern(text: str) -> Pattern:
     if first is None or second is None:
         raise ConfigError(f"{text!r} does not name tables", hint=_advice(rest))
     return Pattern(_part(first), _part(second), leave_out, text)
+
+
+def parse_column(text: str) -> tuple[Part, bool]:
+    """Read `name`, `secret_*`, `"odd*name"`, `!name`: what it fits, and whether that is left out."""
+    leave_out = text.startswith("!")
+    found = _COLUMN.fullmatch(text[leave_out:].strip())
+    if found is None:
+        raise ConfigError(f"{text!r} does not name columns", hint='columns: ["*", "!internal_*"]')
+    return _part(found), leave_out
 
 
 def quote_table(table: TableId) -> str:

@@ -96,12 +96,16 @@ def _tag(node: yaml.Node) -> str:
 def _mapping(node: yaml.MappingNode, wanted: Field, file: File, place: str) -> dict[str, Plain]:
     known = {f.name: f for f in wanted.fields}
     values: dict[str, Plain] = {}
+    if wanted.each is not None and not node.value:
+        raise file.refuse(_line(node), f"`{place}` is empty", hint=_example(wanted))
     for key_node, value_node in node.value:
         key = _key(key_node, file)
         if key in values:
             raise file.refuse(
                 _line(key_node), f"`{_join(place, key)}` stands here a second time", hint="keep one"
             )
+        if wanted.each is not None:
+            known[key] = wanted.each
         if key not in known:
             raise file.refuse(
                 _line(key_node), f"unknown key `{_join(place, key)}`", hint=_nearest(key, known)
@@ -133,6 +137,8 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
     file.lines[place] = _line(node)
     if wanted.kind == "mapping" and isinstance(node, yaml.MappingNode):
         return _mapping(node, wanted, file, place)
+    if wanted.kind == "mapping" and wanted.short is not None and _names_null(node, wanted.short):
+        return {wanted.short.name: "null"}
     if wanted.kind == "mapping" and wanted.short is not None and _tag(node) == "str":
         return {wanted.short.name: _value(node, wanted.short, file, place)}
     if wanted.kind == "list" and isinstance(node, yaml.SequenceNode) and wanted.item is not None:
@@ -144,6 +150,15 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
     if isinstance(node, yaml.ScalarNode) and wanted.kind not in ("mapping", "list"):
         return _scalar(node, wanted, file, place)
     raise _wrong_kind(node, wanted, file, place)
+
+
+def _names_null(node: yaml.Node, wanted: Field) -> bool:
+    """Whether a bare null, which YAML reads as nothing, means the choice of that name."""
+    return _tag(node) == "null" and node.value == "null" and "null" in wanted.choices
+
+
+def _example(wanted: Field) -> str:
+    return f"for example: {wanted.name}: {wanted.example}"
 
 
 def _scalar(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> Plain:
@@ -178,7 +193,8 @@ def _text(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> str:
         )
     if wanted.choices and text not in wanted.choices:
         near = difflib.get_close_matches(text.lower(), wanted.choices, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(wanted.choices)}"
+        known = ", ".join([*wanted.choices, *([wanted.wants] if wanted.wants else [])])
+        hint = f"did you mean {near[0]}?" if near else f"one of: {known}"
         raise file.refuse(_line(node), f"`{place}` cannot be {text!r}", hint=hint)
     if wanted.pattern and not re.fullmatch(wanted.pattern, text):
         hint = f"for example: {wanted.name}: {wanted.example}"

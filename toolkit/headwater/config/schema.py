@@ -53,13 +53,16 @@ def _kind(field: Field) -> Schema:
 
 def _text(field: Field) -> Schema:
     if field.choices:
-        return {"enum": list(field.choices)}
+        # YAML reads a bare null as nothing.
+        return {"enum": [*field.choices, *([None] if "null" in field.choices else [])]}
     return {"type": "string", "minLength": 1} | (
         {"pattern": f"^(?:{field.pattern})$"} if field.pattern else {}
     )
 
 
 def _mapping(field: Field) -> Schema:
+    if field.each is not None:
+        return {"type": "object", "minProperties": 1, "additionalProperties": _schema(field.each)}
     return {
         "type": "object",
         "additionalProperties": False,

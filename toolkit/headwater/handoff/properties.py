@@ -132,6 +132,8 @@ def _described(column: Column) -> dict[str, Node]:
         words.append(f"called {code(column.source_name)} at the source")
     if not column.nullable:
         words.append("not null")
+    if column.mask:
+        words.append(f"masked by {code(column.mask.partition(':')[0])}")
     found: dict[str, Node] = {"name": column.name, "quote": True}
     return {**found, "description": rendered(", ".join(words))} if words else found
 
