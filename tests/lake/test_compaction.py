@@ -104,6 +104,24 @@ def test_a_change_that_does_not_fit_is_found_at_compaction(world: World, script:
     assert _tail(world) == 0
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_full_load_heals_what_compaction_refuses(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    monkeypatch.setattr(policy, "SMALL_TABLE", -1)
+    script.read(script.row("r", id=1, n=1), script.row("r", id=2, n=1))
+    world.refresh()
+    script.put(script.row("c", id=1, n=2))
+    if not at_once:
+        for _ in range(2):
+            with pytest.raises(SchemaConflict, match="inserts a row that is already there"):
+                world.refresh()
+    script.read(script.row("r", id=1, n=3), epoch=2)
+    world.refresh()
+    assert column(world, "n") == [3]
+    assert _tail(world) == 0
+
+
 @pytest.mark.usefixtures("small_files")
 def test_what_cannot_follow_is_refused_before_it_is_committed(world: World, script: Script) -> None:
     script.read(script.row("r", id=1, n=1))

@@ -25,7 +25,6 @@ from headwater.lake.commits import (
     MARK,
     commit_info,
     explain,
-    first_line,
     folder_of,
     mark_in,
     promise_of,
@@ -33,6 +32,7 @@ from headwater.lake.commits import (
     read_held,
     schema_in,
 )
+from headwater.lake.engine import Engines
 from headwater.lake.layout import history_layout, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 FILE_ROWS = 245_760
 FILE_BYTES = 96_000_000
 GROUP_ROWS = 122_880
-#: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and
-#: what DuckDB does not count.
-DUCKDB_SHARE = 0.6
 #: A file that left a table is kept for its readers this long.
 RETENTION_HOURS = 7 * 24
 #: So many lake tables are kept open between refreshes.
@@ -74,7 +71,7 @@ class Lake:
         self._storage = storage
         self._memory_limit = memory_limit
         self._work: Path | None = None
-        self._engines: dict[str, tuple[str, DuckDBPyConnection]] = {}
+        self._engines = Engines()
         # What was opened stays open: the next look reads only the commits that came since.
         self._opened: dict[tuple[TableId, Kind], DeltaTable] = {}
         self._helds: dict[tuple[TableId, Kind], Held] = {}
@@ -82,42 +79,8 @@ class Lake:
     @contextmanager
     def connect(self, memory_limit: str = "") -> Iterator[DuckDBPyConnection]:
         """A DuckDB connection of bounded memory that spills into scratch and never goes to the network."""
-        import duckdb
-
-        limit = memory_limit or self._memory_limit
-        try:
-            with self._engine(limit).cursor() as con:
-                yield con
-        except duckdb.OutOfMemoryException as failed:
-            self._engines.pop(limit, None)
-            raise StorageError(
-                f"DuckDB needs more than it may of memory_limit {limit}: {first_line(failed)}",
-                hint="raise memory_limit in headwater.yml",
-            ) from None
-        except duckdb.IOException as failed:
-            raise StorageError(
-                f"DuckDB cannot read or write a file: {first_line(failed)}", hint="df -h"
-            ) from None
-
-    def _engine(self, limit: str) -> DuckDBPyConnection:
-        """The DuckDB instance for a memory limit, kept: a new one costs more than a small fold."""
-        import duckdb
-
-        work = str(self._workplace())
-        known = self._engines.get(limit)
-        if known is not None and known[0] == work:
-            return known[1]
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{int(memory_bytes(limit) * DUCKDB_SHARE)}B",
-            "temp_directory": work,
-            "threads": "2",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        con = duckdb.connect(config=settings)
-        con.execute("SET GLOBAL TimeZone = 'UTC'")
-        self._engines[limit] = (work, con)
-        return con
+        with self._engines.connect(memory_limit or self._memory_limit, str(self._workplace())) as con:
+            yield con
 
     def open(self, table: TableId, kind: Kind) -> Held | None:
         """The newest version; None when nothing was ever committed."""

@@ -128,8 +128,8 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     spec, held = work.spec, work.held
     _refuse_behind(spec.table, held)
     _adopt(work.lake, held)
-    if held["mirror"] is None or held["mirror"].mark != _reached(held):
-        _compact_if_due(work)
+    if held["mirror"] is None:
+        _compact_if_due(work)  # a first load that was stopped before it had one
     mark = _reached(held)
     read = mark.seq if mark else -1
     segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
@@ -137,17 +137,18 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     for place, segment in enumerate(segments):
         if not segment.rows and (mark is None or not segment.snapshot):
             continue
-        exact = spec.compact == "always" or is_small(held, segment.rows)
+        exact = is_small(held, segment.rows)
         step = Step(work, log, segment, exact=exact)
         try:
             done = _sum(done, step, step.run())
+            mark = step.mark
+            _compact_if_due(work)
         except SchemaConflict:
             # Changes that cannot be folded no longer matter where the table was read again after them.
             if segment.snapshot or not any(later.snapshot for later in segments[place:]):
                 raise
-        else:
-            mark = step.mark
-            _compact_if_due(work)
+    if done is None:
+        _compact_if_due(work)  # what was refused before is refused again until the table is read again
     return done
 
 
