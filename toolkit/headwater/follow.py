@@ -46,7 +46,7 @@ class Follow:
     """One follower; `rounds` once."""
 
     def __init__(self, runner: Runner, *, pause: float, build: bool) -> None:
-        """`pause` is the time between looks of capture, in seconds."""
+        """`pause` is the time from one look of capture to the next, in seconds."""
         self._runner, self._pause, self._build = runner, pause, build
         self._ending = threading.Event()
         self._news = threading.Event()  # there may be entries to fold
@@ -147,12 +147,12 @@ class Follow:
             try:
                 capture = capture or self._started()
                 while not self._ending.is_set():
-                    done = capture.drain()
+                    began, done = monotonic(), capture.drain()
                     self._reached, away = done.reached or self._reached, 0.0
                     if done.entries and done.reached is not None:
                         self._news.set()
                         self._seen = source.show(source.head()), source.behind(done.reached)
-                    self._ending.wait(self._pause)
+                    self._ending.wait(max(0.0, self._pause - (monotonic() - began)))
             except _Stopped:
                 return
             except (SourceError, StorageError) as failed:

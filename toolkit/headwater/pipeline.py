@@ -197,7 +197,7 @@ class Pipeline:
         *,
         build: bool = True,
     ) -> Iterator[RunRecord]:
-        """Run until `stop()` is true, with `pause` seconds between looks at the source.
+        """Run until `stop()` is true, with `pause` seconds from one look at the source to the next.
 
         Yields a record for each round that brought something, and the last; see `headwater.follow`.
         """

@@ -179,7 +179,7 @@ def _add_running(commands: Commands) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=0.5,
-        help="between looks at the source with --follow (default: 0.5)",
+        help="from one look at the source to the next with --follow (default: 0.5)",
     )
     compact = _add(
         commands,
