@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.ours import MEMORY, compact_tail, open_storage
+from benchmarks.ours import MEMORY, open_storage
 from benchmarks.stopwatch import Stopwatch
 from headwater.config import TableSpec
 from headwater.lake.delta import Lake
 from headwater.model import META, STRIDE, BatchRef, ChangeBatch, Column, Position, TableId, TableSchema
 from headwater.raw import RawLog
-from headwater.refresh import refresh
+from headwater.refresh import compact, refresh
 
 TABLE = TableId("bench", "orders")
 SCHEMA = TableSchema(
@@ -140,7 +140,7 @@ def seed(watch: Stopwatch, store: str, rows: int) -> dict[str, Any]:
         specs = {TABLE: TableSpec(TABLE)}
         with watch:
             refresh(log, lake, specs, memory_limit=MEMORY)
-            compact_tail(lake, specs)
+            compact(lake, specs, memory_limit=MEMORY)
     return {"rows": rows}
 
 

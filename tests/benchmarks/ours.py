@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks import warm  # noqa: F401
 from benchmarks.stopwatch import Stopwatch
-from headwater import refresh as room
 from headwater.capture import Capture
 from headwater.config import TableSpec
 from headwater.lake.delta import Lake
 from headwater.model import Entry, TableId
 from headwater.raw import RawLog
+from headwater.refresh import compact as move_tails
 from headwater.refresh import refresh
 from headwater.sources.postgres import PostgresSource
 from headwater.storage import Storage
@@ -100,15 +100,8 @@ def fold(
         with watch:
             done = refresh(log, lake, specs, memory_limit=MEMORY)[name]
             if compact:
-                compact_tail(lake, specs)
+                move_tails(lake, specs, memory_limit=MEMORY)
         return {"rows": done.rows_in, "versions": done.versions}
-
-
-def compact_tail(lake: Lake, specs: dict[TableId, TableSpec]) -> None:
-    """Move every tail into its base; where a refresh rewrites the base itself, there is none."""
-    compact = getattr(room, "compact", None)
-    if compact is not None:
-        compact(lake, specs, memory_limit=MEMORY)
 
 
 def read(watch: Stopwatch, store: str, table: list[str], through: bool) -> dict[str, Any]:
