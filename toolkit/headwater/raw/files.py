@@ -26,7 +26,6 @@ SCHEMAS = "raw/schemas"
 _GROUP_ROWS = 524_288
 _GROUP_BYTES = 128 << 20
 _LAST = (1 << 63) - 1
-_SAMPLE = 2048  # rows, evenly spread, that show whether a column's values repeat
 
 #: These are part of what makes equal rows equal bytes; so are the columns with statistics.
 _OPTIONS: Mapping[str, str | int | bool] = {
@@ -34,6 +33,7 @@ _OPTIONS: Mapping[str, str | int | bool] = {
     "data_page_version": "1.0",
     "compression": "zstd",
     "compression_level": 3,
+    "use_dictionary": True,
     "write_page_index": True,
     "store_schema": False,
 }
@@ -88,12 +88,7 @@ def write_rows(rows: pa.Table, file: Path) -> Written:
     with (
         _Hashed(file) as sink,
         pq.ParquetWriter(
-            sink,
-            rows.schema,
-            sorting_columns=order,
-            write_statistics=_described(rows.schema),
-            use_dictionary=_repeating(rows),
-            **_OPTIONS,
+            sink, rows.schema, sorting_columns=order, write_statistics=_described(rows.schema), **_OPTIONS
         ) as writer,
     ):
         for first in range(0, rows.num_rows, step):
@@ -105,18 +100,6 @@ def write_rows(rows: pa.Table, file: Path) -> Written:
 def _described(schema: pa.Schema) -> list[str]:
     """Columns with minimum and maximum: not floats, where Arrow passes over NaN and readers skip rows."""
     return [f.name for f in schema if not pa.types.is_floating(f.type)]
-
-
-def _repeating(rows: pa.Table) -> list[str]:
-    """Columns whose values repeat: dictionaries of others take time and make files bigger."""
-    step = max(1, rows.num_rows // _SAMPLE)
-    sample = rows.take(pa.array(np.arange(0, rows.num_rows, step)))
-    repeating = [
-        f.name
-        for f, column in zip(rows.schema, sample.columns, strict=True)
-        if not pa.types.is_nested(f.type) and 2 * len(column.unique()) <= len(column) + 1
-    ]
-    return [*repeating, "_hw_unset.list.element"]
 
 
 def _group_rows(rows: pa.Table) -> int:
