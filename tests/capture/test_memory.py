@@ -29,7 +29,7 @@ with psycopg.connect(url) as session:
     session.execute(
         "insert into orders select i, i % 100000, 'paid', i / 100.0, i % 50, i * 0.37,"
         " now() + i * interval '1.37 s', localtimestamp, md5(i::text), i % 3 = 0"
-        " from generate_series(1, %s) i", [rows]
+        f" from generate_series(1, {rows}) i"
     )
 done = capture.drain()
 source.close()
