@@ -355,3 +355,17 @@ def test_a_time_beyond_all_calendars_is_refused() -> None:
     late = data(b"B" + pack(">QqI", 10, 2**63 - 1, 1))
     with pytest.raises(DecodeError, match="time"):
         list(follow([lay_out([late, commit(10)])], 0, 90, Limits(), ""))
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(rows=1), Limits(rows=3), Limits(bytes=60), Limits(rows=4, bytes=90)]
+)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_small_transactions_in_one_block(limits: Limits, size: int) -> None:
+    """The place where a window is due is exact in the middle of a block, too."""
+    row = data(wire.insert(7, ["x"]))
+    many = [m for n in range(1, 30) for m in (begin(n * 10, n), *[row] * size, commit(n * 10))]
+    messages = [begin(1, 99), data(wire.relation(relation_of(7, 1))), commit(1), *many, keepalive(999)]
+    for goal in (105, 999):
+        wanted = normal(Plain(0, goal, limits, "").run(messages))
+        assert normal(follow([lay_out(messages)], 0, goal, limits, "")) == wanted
