@@ -29,6 +29,7 @@ class Swap:
 
     only         SQL of which rows may be dropped
     everything   write every file anew, because types change
+    in_order     fresh rows come in `order`
     """
 
     drop: Keys
@@ -36,6 +37,7 @@ class Swap:
     order: Sequence[str]
     only: str = "TRUE"
     everything: bool = False
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
     if apart:
         _note_new(target, swap)
     add: list[NewFile] = []
-    for group in _groups(spans, set(touched), swap.drop):
+    fills = _few_behind(target, spans, swap)
+    for group in _groups(spans, set(touched), swap.drop, fills=fills):
         add += _write(target, group, swap, in_place=apart and not _brings_new(target, group))
     return Rewritten(add, touched)
 
@@ -100,7 +103,7 @@ def _write(target: Target, group: _Group, swap: Swap, *, in_place: bool) -> list
     elif group.paths:
         rows = f"{_kept(target, group.paths, swap)} UNION ALL {fresh}"
     else:
-        rows = fresh
+        rows, order = fresh, () if swap.in_order else swap.order
     return target.lake.write(target.con, rows, target.layout, order, target.row_bytes)
 
 
@@ -187,7 +190,16 @@ def _disjoint(spans: Sequence[_Span]) -> bool:
     )
 
 
-def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys) -> list[_Group]:
+def _few_behind(target: Target, spans: Sequence[_Span], swap: Swap) -> bool:
+    """Whether the fresh rows behind all files may fill up the last one: many make files of their own."""
+    if not spans or spans[0].low is None:
+        return False
+    most = _literal(max(span.high for span in spans), swap.drop)
+    behind = f"SELECT count(*) FROM ({swap.fresh}) WHERE {quote(swap.drop.column)} > {most}"
+    return bool(target.con.execute(behind).fetchall()[0][0] <= PACK_ROWS)
+
+
+def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys, *, fills: bool) -> list[_Group]:
     """What to write together: each fresh row goes to one group, those beyond all files to the last."""
     packs = _packs(spans, touched)
     if not packs or spans[0].low is None:
@@ -196,7 +208,9 @@ def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys) -> lis
     lows = [min(span.low for span in pack) for pack in packs]
     most = max(span.high for span in spans)
     # What comes behind all files makes files of its own, unless the last of them is to be filled up anyway.
-    open_end = any(s.high == most for s in packs[-1]) and sum(s.rows for s in packs[-1]) < SMALL_ROWS
+    open_end = (
+        fills and any(s.high == most for s in packs[-1]) and sum(s.rows for s in packs[-1]) < SMALL_ROWS
+    )
     groups = []
     for n, pack in enumerate(packs):
         above = f"{{0}} >= {_literal(lows[n], keys)}" if n else "TRUE"

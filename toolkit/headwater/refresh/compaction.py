@@ -22,6 +22,9 @@ from headwater.lake.touched import files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
 from headwater.refresh.step import FIRST, KEYED, WHOLE
 
+#: Closed versions of tails up to so many rows are sorted by key.
+SORTED_ROWS = 1_000_000
+
 
 class Compaction:
     """One table with a key."""
@@ -126,7 +129,7 @@ class Compaction:
             )
         target = self._bench.target(held, self._mirror_cells(held), layout)
         anew = changed_types(held.schema, schema)
-        swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew)
+        swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew, in_order=True)
         done = rewrite(target, paths_of(held), swap)
         return Change(self._changes.mark, schema, layout, done.add, done.remove, anew, self._notes())
 
@@ -141,9 +144,11 @@ class Compaction:
         self._line_up(reached)
         closed, opened = self._history_rows(self._tail(reached))
         order = self._bench.order
+        # What was closed is read whole or by time: of a long tail it stays as it comes, where a sort is dear.
+        closing = [*order, "_hw_seq"] if self._tail(reached).rows <= SORTED_ROWS else []
         if held is None or self._anew("history", held):
             self._run(f"CREATE OR REPLACE TEMP VIEW _hw_open AS {self._no_open(layout)}")
-            add = self._bench.write(closed, layout, [*order, "_hw_seq"])
+            add = self._bench.write(closed, layout, closing)
             add += self._bench.write(opened, layout, order)
             return Change(self._changes.mark, schema, layout, add, replace=held is not None, notes=notes)
         keys, cells = self._bench.keys("_hw_keys"), self._history_cells(held, layout)
@@ -161,9 +166,9 @@ class Compaction:
             columns = ", ".join(map(quote, layout))
             old = f"SELECT {columns} FROM (SELECT {cells} FROM {self._lake.scan(held, shut)})"
             closed = f"{old} UNION ALL {closed}"
-        swap = Swap(keys, opened, order, only="_hw_seq_to IS NULL", everything=anew)
+        swap = Swap(keys, opened, order, only="_hw_seq_to IS NULL", everything=anew, in_order=True)
         done = rewrite(target, still, swap)
-        add = [*self._bench.write(closed, layout, [*order, "_hw_seq"]), *done.add]
+        add = [*self._bench.write(closed, layout, closing), *done.add]
         return Change(self._changes.mark, schema, layout, add, done.remove, anew, notes)
 
     def _history_rows(self, tail: Tail) -> tuple[str, str]:
