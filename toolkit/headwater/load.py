@@ -19,14 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headwater.model import STRIDE, BatchRef, ChangeBatch, Op, TableId, TableInfo
+from headwater.model import KEYS_PART, STRIDE, BatchRef, ChangeBatch, Op, TableId, TableInfo
 from headwater.raw import RawLog, TableState
 from headwater.sources import Begun, Cut
 
 #: A table that is smaller by the source's own estimate is read in one piece, and nothing is asked beforehand.
 SMALL = 64 << 20
-#: What completes the rows whose values the log left out, up to a place in the log: `keys <place>`.
-_KEYS = "keys "
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +147,14 @@ class Loading:
         return pieces
 
     def _continue(self, table: TableId, begun: Begun) -> list[Piece] | None:
-        done = [part for part in begun.parts if not part.startswith(_KEYS)]
+        done = [part for part in begun.parts if not part.startswith(KEYS_PART)]
         missing = self._cut.parts(table, replace(begun, parts=done))
         if missing is None:
             return None
         epoch = self._epochs[table]
-        # Always there: one piece must be left to end the load, and to say how far the log was looked through.
-        keys = Piece(table, epoch, f"{_KEYS}{self._seen}", begun.keys)
+        # Rows of which the log left values out. Always there: one piece must be left to end the load, to say
+        # how far the log was looked through, and to tell readers that the load went on.
+        keys = Piece(table, epoch, f"{KEYS_PART}{self._seen}", begun.keys)
         return [keys, *(Piece(table, epoch, part) for part in missing)]
 
     def _begin(self, info: TableInfo) -> list[Piece]:
@@ -213,7 +212,7 @@ def _can_go_on(state: TableState) -> bool:
 
 
 def _looked_through(state: TableState) -> int:
-    return max((int(p.removeprefix(_KEYS)) for p in state.parts if p.startswith(_KEYS)), default=0)
+    return max((int(p.removeprefix(KEYS_PART)) for p in state.parts if p.startswith(KEYS_PART)), default=0)
 
 
 def _no_keys(columns: pa.Schema, key: Sequence[str]) -> pa.Table:

@@ -40,6 +40,9 @@ META = pa.schema(
 #: +2 the change itself, +3 free.
 STRIDE = 4
 
+#: Begins the name of what a full load that goes on reads by key, beside parts that the source names.
+KEYS_PART = "keys "
+
 Phase = Literal["snapshot", "snapshot_end", "changes"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from headwater.errors import Corrupt
-from headwater.model import BatchRef
+from headwater.model import KEYS_PART, BatchRef
 
 #: A fold of changes takes no more rows than this, nor more bytes than it has room for, unless one entry has.
 SEGMENT_ROWS = 4_000_000
@@ -41,7 +41,9 @@ class Segment:
     def several(self) -> bool:
         """Whether it is a snapshot of several sittings: then a row may be there more than once."""
         return self.snapshot and (
-            len({b.sitting for b in self.batches}) > 1 or any(b.ref.phase == "changes" for b in self.batches)
+            len({b.sitting for b in self.batches}) > 1
+            # A sitting that goes on always completes such a part, also where nothing else tells it apart.
+            or any(b.ref.phase == "changes" or b.ref.part.startswith(KEYS_PART) for b in self.batches)
         )
 
     @property
