@@ -383,9 +383,7 @@ def test_keepalives_between_small_transactions_cost_nothing(monkeypatch: pytest.
     """A sender that has caught up sends one with nearly every commit."""
     added: list[int] = []
     real = Window.add
-    monkeypatch.setattr(
-        Window, "add", lambda self, *args: (added.append(len(args[0])), real(self, *args))[1]
-    )
+    monkeypatch.setattr(Window, "add", lambda self, *args: (added.append(len(args[0])), real(self, *args))[1])
     row = data(wire.insert(7, ["x"]))
     many = [m for n in range(1, 500) for m in (begin(n * 10, n), row, commit(n * 10), keepalive(n * 10 + 7))]
     messages = [begin(1, 999), data(wire.relation(relation_of(7, 1))), commit(1), *many, keepalive(9_999)]
