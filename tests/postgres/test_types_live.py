@@ -12,6 +12,7 @@ from psycopg import sql
 
 from headwater.model import Column, TableId, TableSchema
 from headwater.sources.postgres.decode import decode_changes, decode_copy, parse_relation
+from headwater.sources.postgres.frames import lay_out
 from headwater.sources.postgres.typepage import render
 from headwater.sources.postgres.values import SETTINGS, NativeType, arrow_type
 from postgres.plain import ERROR, ODD, canonical
@@ -205,7 +206,8 @@ def test_a_servers_log(pg: Database, session: psycopg.Connection, identity: str,
     columns = tuple(Column(c.name, arrow_type(n)) for c, n in zip(relation.columns, natives, strict=True))
     schema = TableSchema(TableId("public", "t"), columns, ("id",))
     changes = [p for p in payloads if p[:1] in (b"I", b"U", b"D")]
-    table = decode_changes(relation, natives, schema, changes, np.arange(len(changes))).combine_chunks()
+    table = decode_changes(relation, natives, schema, [lay_out(changes)], np.arange(len(changes)))
+    table = table.combine_chunks()
     full = letter == "f"
     found = list(zip(
         table["_hw_op"].to_pylist(), [s % 4 for s in table["_hw_seq"].to_pylist()],

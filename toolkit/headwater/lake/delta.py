@@ -184,7 +184,7 @@ class Lake:
         written = con.execute(
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
-                FORMAT parquet, COMPRESSION zstd,
+                FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1,
                 ROW_GROUP_SIZE {group}, ROW_GROUPS_PER_FILE {max(wanted // group, 1)},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )

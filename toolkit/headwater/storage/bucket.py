@@ -56,10 +56,12 @@ _REFUSED = "check the key, its secret and its rights on the bucket {bucket}"
 class BucketStorage(Storage):
     """A prefix of a bucket."""
 
-    def __init__(self, place: str, options: Mapping[str, str], cache: Path, cache_bytes: int) -> None:
-        self._opened_with = place, options, cache, cache_bytes
+    def __init__(
+        self, place: str, options: Mapping[str, str] | BucketOptions, cache: Path, cache_bytes: int
+    ) -> None:
         self._bucket, self._prefix = split_bucket(place)
-        self._options: BucketOptions = read_options(options)
+        self._options = options if isinstance(options, BucketOptions) else read_options(options)
+        self._opened_with = place, self._options, cache, cache_bytes
         self._proven = False
         self._store = self._connect()
         identity = f"{self._options.endpoint}|{self._bucket}|{self._prefix}"
