@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Of `memory_limit`, the part that DuckDB's own accounting may fill: the rest is Python, Arrow, Delta and
 #: what DuckDB does not count.
 DUCKDB_SHARE = 0.6
+#: But so much (bytes) in any case, if the limit allows it: below, what DuckDB pins at once does not fit.
+DUCKDB_LEAST = 256_000_000
 
 
 class Engines:
@@ -50,7 +52,7 @@ class Engines:
         if known is not None and known[0] == scratch:
             return known[1]
         settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{int(memory_bytes(limit) * DUCKDB_SHARE)}B",
+            "memory_limit": f"{_share(memory_bytes(limit))}B",
             "temp_directory": scratch,
             "threads": "2",
             "autoinstall_known_extensions": "false",
@@ -60,3 +62,7 @@ class Engines:
         con.execute("SET GLOBAL TimeZone = 'UTC'")
         self._kept[limit] = (scratch, con)
         return con
+
+
+def _share(limit: int) -> int:
+    return max(int(limit * DUCKDB_SHARE), min(limit, DUCKDB_LEAST))

@@ -15,8 +15,10 @@ from headwater.refresh.parts import Work
 
 #: So many files of `changes` of about one size become one of the next size, so a row moves log(n) times.
 MERGED = 16
-#: Files of so many rows stay as they are.
+#: Files of so many rows stay as they are, or of fewer that would take a good part of the memory ...
 FULL_ROWS = 200_000
+#: ... of a fold (`Work.room`): one over this.
+FULL_SHARE = 4
 #: A lake table is swept after so many commits at most ...
 SWEPT_AFTER = 1_000
 #: ... and a mirror or a history, which leaves old files with each, before they take much more than this.
@@ -43,7 +45,9 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
     changes, mirror = work.held["changes"], work.held["mirror"]
     if changes is not None and changes.schema.key and changes.files.num_rows >= MERGED:
         reached = through(mirror) if mirror is not None else None
-        run = _mergeable(changes, -1 if reached is None else reached)
+        width = max(work.lake.width(changes), 1)
+        full = min(FULL_ROWS, work.room // FULL_SHARE // width)
+        run = _mergeable(changes, -1 if reached is None else reached, full)
         if run:
             _merge(work, changes, run)
     for kind, held in list(work.held.items()):
@@ -53,8 +57,11 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
                 work.held[kind] = work.lake.sweep(held)
 
 
-def _mergeable(changes: Held, reached: int) -> list[_File]:
-    """The newest files that make one of the next size; not across `reached`, where the tail begins."""
+def _mergeable(changes: Held, reached: int, full: int) -> list[_File]:
+    """The newest files that make one of the next size, all below `full` rows.
+
+    Not across `reached`, where the tail begins.
+    """
     files = changes.files
     lows = files["min._hw_seq"].to_pylist() if "min._hw_seq" in files.column_names else [None]
     if None in lows:
@@ -68,7 +75,7 @@ def _mergeable(changes: Held, reached: int) -> list[_File]:
         run: list[_File] = []
         for file in newest:
             apart = (file.low > reached) != (newest[0].low > reached)
-            if file.tier > tier or file.rows >= FULL_ROWS or apart:
+            if file.tier > tier or file.rows >= full or apart:
                 break
             run.append(file)
         if sum(file.tier == tier for file in run) >= MERGED:
