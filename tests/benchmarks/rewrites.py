@@ -1,6 +1,6 @@
 """Jobs without us: hand-written DuckDB SQL that rewrites files, and `deltalake` MERGE, on the same rows.
 
-The base is 51 Parquet files of equal key ranges, sorted by key.
+The base is 51 Parquet files of equal key ranges, sorted by key, with all the columns of the mirror.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lakes import STEP, make_rows
+from benchmarks.lakes import SCHEMA, STEP, make_batch
 from benchmarks.ours import MEMORY
 from benchmarks.stopwatch import Stopwatch
+from headwater.model import META
 
 PARTS = 51
 TOUCHED = range(35, 51)
@@ -28,9 +29,7 @@ def seed(watch: Stopwatch, folder: str, rows: int) -> dict[str, Any]:
     with watch:
         for part in range(PARTS):
             first, last = rows * part // PARTS, rows * (part + 1) // PARTS
-            pieces = [
-                make_rows(np.arange(at, min(at + STEP, last)) * 2, dice) for at in range(first, last, STEP)
-            ]
+            pieces = [make_read(np.arange(at, min(at + STEP, last)), dice) for at in range(first, last, STEP)]
             table = pa.concat_tables(pieces)
             parted = table.append_column("p", pa.repeat(pa.scalar(part, pa.int32()), len(table)))
             file = _file(folder, part)
@@ -41,6 +40,12 @@ def seed(watch: Stopwatch, folder: str, rows: int) -> dict[str, Any]:
                 mode="append", partition_by=["p"], writer_properties=_zstd(),
             )  # fmt: skip
     return {}
+
+
+def make_read(numbers: np.ndarray, dice: np.random.Generator) -> Any:
+    """Rows of a full load as the mirror has them."""
+    reads = make_batch(numbers * 2, np.repeat("r", len(numbers)), int(numbers[0]), dice)
+    return reads.drop(["_hw_unset"])
 
 
 def rewrite(
@@ -63,7 +68,7 @@ def rewrite(
                     SELECT * FROM read_parquet('{_file(folder, part)}') AS b
                     WHERE NOT EXISTS (FROM ch WHERE ch._hw_part = {part} AND ch.id = b.id)
                     UNION ALL BY NAME
-                    SELECT COLUMNS('^[^_]') FROM ch
+                    SELECT * EXCLUDE (_hw_unset, _hw_part) FROM ch
                     WHERE _hw_part = {part} AND _hw_op <> 'd'
                     {order}
                 ) TO '{out}/{part}.parquet' (FORMAT parquet, COMPRESSION zstd)
@@ -84,7 +89,7 @@ def merge(watch: Stopwatch, folder: str, changes: list[str], rows: int) -> dict[
     import deltalake
     import duckdb
 
-    names = ["id", "customer", "status", "amount", "quantity", "score", "ordered", "changed", "note", "paid"]
+    names = [*SCHEMA.arrow().names, *(name for name in META.names if name != "_hw_unset")]
     cells = {name: f"s.{name}" for name in [*names, "p"]}
     parts = ", ".join(map(str, TOUCHED))
     with watch:
