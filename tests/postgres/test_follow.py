@@ -56,6 +56,8 @@ class Script:
     at: int = 0
     witness: str = ""
     returned: list[bytes] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    seen: int = 0
 
     def take(self, _seconds: float) -> Frames:
         if not self.blocks:
@@ -66,7 +68,13 @@ class Script:
         self.returned = [frames.payload(k) for k in range(len(frames))]
 
     def note_keepalive(self, message: bytes) -> int:
-        return int(unpack(">cQqB", message)[1])
+        _, seen, _, asks = unpack(">cQqB", message)
+        self.note_seen(seen)
+        self.answered += [seen] * asks
+        return int(seen)
+
+    def note_seen(self, lsn: int) -> None:
+        self.seen = max(self.seen, lsn)
 
     def ping(self) -> None:
         return
@@ -258,8 +266,8 @@ def commit(lsn: int) -> bytes:
     return data(b"C" + pack(">BQQq", 0, lsn, lsn + 5, 0))
 
 
-def keepalive(lsn: int) -> bytes:
-    return b"k" + pack(">QqB", lsn, 0, 0)
+def keepalive(lsn: int, asks: int = 0) -> bytes:
+    return b"k" + pack(">QqB", lsn, 0, asks)
 
 
 @st.composite
@@ -369,3 +377,32 @@ def test_small_transactions_in_one_block(limits: Limits, size: int) -> None:
     for goal in (105, 999):
         wanted = normal(Plain(0, goal, limits, "").run(messages))
         assert normal(follow([lay_out(messages)], 0, goal, limits, "")) == wanted
+
+
+def test_keepalives_between_small_transactions_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that has caught up sends one with nearly every commit."""
+    added: list[int] = []
+    real = Window.add
+    monkeypatch.setattr(Window, "add", lambda self, *args: (added.append(len(args[0])), real(self, *args))[1])
+    row = data(wire.insert(7, ["x"]))
+    many = [m for n in range(1, 500) for m in (begin(n * 10, n), row, commit(n * 10), keepalive(n * 10 + 7))]
+    messages = [begin(1, 999), data(wire.relation(relation_of(7, 1))), commit(1), *many, keepalive(9_999)]
+    found = normal(follow([lay_out(messages)], 0, 9_000, Limits(), ""))
+    assert found == normal(Plain(0, 9_000, Limits(), "").run(messages))
+    assert sum(added) == 499
+    assert len(added) < 5
+
+
+def test_a_keepalive_that_asks_is_answered_wherever_it_stands() -> None:
+    row = data(wire.insert(7, ["x"]))
+    told = data(wire.relation(relation_of(7, 1)))
+    messages = [
+        keepalive(5, 1), keepalive(6), begin(10, 1), told, keepalive(70, 1), row, keepalive(60), row,
+        commit(10), keepalive(20), keepalive(30, 1), keepalive(25), begin(40, 2), row, commit(40),
+    ]  # fmt: skip
+    stream = Script([lay_out(messages)])
+    window = Window(WANTED, Types(), {})  # type: ignore[arg-type]
+    follower = Follower(stream, window, 90, Limits(), exact=True)  # type: ignore[arg-type]
+    with pytest.raises(EOFError):
+        list(follower.run(lambda: None))
+    assert (stream.answered, stream.seen, stream.at) == ([5, 70, 30], 70, 45)

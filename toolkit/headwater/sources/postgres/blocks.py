@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.errors import DecodeError
-from headwater.sources.postgres.cells import Bytes, Ints
+from headwater.sources.postgres.cells import Bytes, Ints, Mask
 from headwater.sources.postgres.frames import Frames, read_int32, read_uint64
 from headwater.sources.postgres.messages import EPOCH, Begin
 
@@ -22,8 +22,8 @@ from headwater.sources.postgres.messages import EPOCH, Begin
 HEADER = 25
 KEEPALIVE, KEEPALIVE_SIZE = ord("k"), 18
 
-#: What a message is: a row, a begin or a commit of the right length, nothing to us, or anything else.
-OTHER, ROW, BEGIN, COMMIT, IGNORED = range(5)
+#: What a message is: a row, a begin, a commit or a keepalive of the right length, nothing to us, or else.
+OTHER, ROW, BEGIN, COMMIT, IGNORED, ALIVE = range(6)
 
 _XLOG_DATA = ord("w")
 _CODES = np.full(256, OTHER, np.uint8)
@@ -45,6 +45,7 @@ def classify(frames: Frames) -> Bytes:
     codes[(codes == ROW) & (lengths < _ROW_SIZE)] = OTHER
     codes[(codes == BEGIN) & (lengths != _BEGIN_SIZE)] = OTHER
     codes[(codes == COMMIT) & (lengths != _COMMIT_SIZE)] = OTHER
+    codes[(data[starts] == KEEPALIVE) & (lengths == KEEPALIVE_SIZE)] = ALIVE
     return codes
 
 
@@ -89,6 +90,12 @@ def read_commits(frames: Frames, which: Ints) -> tuple[Longs, Longs]:
     """`lsn` and `end_lsn` of the commits at these indices."""
     at = frames.starts[which] + HEADER + 2
     return read_uint64(frames.data, at), read_uint64(frames.data, at + 8)
+
+
+def read_keepalives(frames: Frames, which: Ints) -> tuple[Longs, Mask]:
+    """How far each of the keepalives says that the log was read, and whether it wants an answer."""
+    at = frames.starts[which] + 1
+    return read_uint64(frames.data, at), frames.data[at + 16] != 0
 
 
 def read_oids(frames: Frames, which: Ints) -> Ints:

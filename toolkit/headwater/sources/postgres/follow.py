@@ -11,6 +11,7 @@ import numpy as np
 from headwater.errors import DecodeError, PositionLost, SourceError
 from headwater.model import ChangeBatch
 from headwater.sources.postgres.blocks import (
+    ALIVE,
     BEGIN,
     COMMIT,
     HEADER,
@@ -24,6 +25,7 @@ from headwater.sources.postgres.blocks import (
     find_disorder,
     read_begins,
     read_commits,
+    read_keepalives,
     read_oids,
 )
 from headwater.sources.postgres.cells import Bytes, Ints, Mask
@@ -57,7 +59,7 @@ class Reached:
 
 @dataclass(slots=True)
 class _Run:
-    """Rows, begins and commits in a row; of the messages only the first `count` count.
+    """Rows, begins, commits and keepalives in a row; of the messages only the first `count` count.
 
     Transaction k is that of `opened` number k and of `commits` number k, if that has come.
     """
@@ -69,6 +71,9 @@ class _Run:
     commits: Ints
     opened: Begins  # of the transaction that was open before, if one was, and then of `begins`
     ends: Longs
+    alive: Ints  # where keepalives are
+    seen: Longs  # what they say
+    idle: Mask  # whether they lie between transactions
 
     def cut(self, count: int) -> None:
         """Let only so many messages count."""
@@ -94,6 +99,13 @@ class _Run:
     def ended(self) -> int:
         """How many of `commits` have come."""
         return int(np.searchsorted(self.commits, self.count))
+
+    @property
+    def kept_alive(self) -> tuple[int, int]:
+        """How far the server's log was read by the keepalives that have come; and by the idle ones."""
+        come = int(np.searchsorted(self.alive, self.count))
+        seen, idle = self.seen[:come], self.idle[:come]
+        return int(seen.max(initial=0)), int(seen[idle].max(initial=0))
 
 
 class Follower:
@@ -166,19 +178,24 @@ class Follower:
     def _measure(self, frames: Frames, codes: Bytes) -> _Run:
         """The messages that can be taken in at once.
 
-        They end before what has to be looked at by itself: disorder, and a begin at which a goal or a witness
-        may be reached; and behind a commit that reaches the goal.
+        They end before what has to be looked at by itself: disorder, a begin or keepalive at which a goal or
+        a witness may be reached, a keepalive to answer; and behind a commit that reaches the goal.
         """
         count = find_disorder(codes, self._begin is not None)
         begins, commits = np.flatnonzero(codes[:count] == BEGIN), np.flatnonzero(codes[:count] == COMMIT)
         fresh = read_begins(frames, begins)
         opened = fresh.after(self._begin)
         lsns, ends = read_commits(frames, commits)
-        run = _Run(frames, codes, count, begins, commits, opened, ends)
+        alive = np.flatnonzero(codes[:count] == ALIVE)
+        seen, asked = read_keepalives(frames, alive)
+        earlier = len(opened.xid) - len(begins)
+        idle = np.searchsorted(begins, alive) + earlier == np.searchsorted(commits, alive)
+        run = _Run(frames, codes, count, begins, commits, opened, ends, alive, seen, idle)
         bound = self._goal
         if self._expected:
             bound = min(bound, self._since, parse_lsn(self._expected.partition(":")[0]))
         _stop_at(run, begins, fresh.final_lsn >= bound)
+        _stop_at(run, alive, asked | (idle & (seen >= bound)))
         _stop_at(run, commits, lsns != opened.final_lsn[: len(lsns)])
         _stop_at(run, commits + 1, ends >= self._goal)
         return run
@@ -215,9 +232,12 @@ class Follower:
         return full
 
     def _settle(self, run: _Run) -> bool:
-        """Note what the commits say; whether the goal is reached."""
+        """Note what commits and keepalives say; whether the goal is reached."""
         begun, ended = run.begun, run.ended
         self._begin = run.opened.one(begun - 1) if begun > ended else None
+        seen, idle = run.kept_alive
+        self._stream.note_seen(seen)
+        self._stream.at = max(self._stream.at, idle)
         if not ended:
             return False
         ends = run.ends[:ended]

@@ -95,10 +95,14 @@ class Stream:
     def note_keepalive(self, message: bytes) -> int:
         """Answer a keepalive if it asks for it; returns how far the server's log has been read."""
         _, seen, _, wants_reply = _KEEPALIVE.unpack(message)
-        self._seen = max(self._seen, seen)
+        self.note_seen(seen)
         if wants_reply:
             self.ping(reply=False)
         return int(seen)
+
+    def note_seen(self, lsn: int) -> None:
+        """Remember how far the server's log has been read, for our status."""
+        self._seen = max(self._seen, lsn)
 
     def confirm(self, lsn: int) -> None:
         """Let the server forget what lies before `lsn`; never goes back."""
