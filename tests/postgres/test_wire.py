@@ -102,7 +102,7 @@ def server_of(url: str) -> Server:
 
 
 def text(server: Server, reader: psycopg.Connection, query: str, **more: float) -> bytes:
-    return b"".join(part.tobytes() for part in wire.copy_text(server, reader, query, "read", **more))
+    return b"".join(part.joined().tobytes() for part in wire.copy_out(server, reader, query, "read", **more))
 
 
 Connect = Callable[[], tuple[Server, psycopg.Connection]]
@@ -193,7 +193,7 @@ def test_what_the_server_says_is_raised(
 @pytest.mark.live
 def test_left_in_the_middle_the_connection_is_closed(connect: Connect) -> None:
     server, reader = connect()
-    parts = wire.copy_text(server, reader, "select generate_series(1, 3000000)", "read")
+    parts = wire.copy_out(server, reader, "select generate_series(1, 3000000)", "read")
     next(parts)
     parts.close()
     assert reader.closed
@@ -207,7 +207,7 @@ def test_silence_and_a_lost_connection_are_errors(pg: Database) -> None:
         with server.reader() as reader, pytest.raises(SourceError, match="no word|no answer"):
             text(server, reader, slow, seconds=0.5)
         with server.reader() as reader:
-            parts = wire.copy_text(server, reader, "select generate_series(1, 3000000)", "read", seconds=1.0)
+            parts = wire.copy_out(server, reader, "select generate_series(1, 3000000)", "read", seconds=1.0)
             next(parts)
             proxy.stall()
             with pytest.raises(SourceError, match="no word from the server"):

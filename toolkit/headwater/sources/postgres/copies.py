@@ -32,7 +32,7 @@ def receive(
     held: list[Frames] = []
     size = 0
     for query in queries:
-        for rows in take_rows(copy_out(server, reader, f"({query})", f"read {table}")):
+        for rows in take_rows(copy_out(server, reader, query, f"read {table}")):
             pace(rows.size)
             held.append(rows)
             size += rows.size

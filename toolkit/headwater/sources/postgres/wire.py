@@ -81,18 +81,17 @@ def open_copy(  # noqa: PLR0913
 
 
 def copy_out(
-    server: Server, connection: psycopg.Connection, what: str, doing: str, *, seconds: float = 600.0
+    server: Server, connection: psycopg.Connection, query: str, doing: str, *, seconds: float = 600.0
 ) -> Iterator[Frames]:
-    """The messages of COPY `what`, a query in brackets, in binary: about 1 MiB of them at once, some at least.
+    """The messages of COPY `query` in binary, some at once: about 1 MiB of them.
 
     Raises SourceError after `seconds` without a word from the server. Anything but the regular end closes the
     connection: it may stand in the middle of a message.
     """
     whole = False
     try:
-        receiver = open_copy(
-            server, connection, f"copy {what} to stdout (format binary)", doing, seconds=seconds
-        )
+        command = f"copy ({query}) to stdout (format binary)"
+        receiver = open_copy(server, connection, command, doing, seconds=seconds)
         heard = time.monotonic()
         while (frames := receiver.read(1.0)) is not None:
             if len(frames):
