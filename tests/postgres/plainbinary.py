@@ -6,7 +6,6 @@ Written from the receive functions of the server: the text that its output funct
 from __future__ import annotations
 
 from datetime import date, timedelta
-from decimal import Decimal
 from fractions import Fraction
 from struct import pack, unpack, unpack_from
 
@@ -63,11 +62,10 @@ def _numeric(kind: str, raw: bytes) -> str:
     return ("-" if sign and value else "") + whole + ("." + plain[len(plain) - scale :] if scale else "")
 
 
-def write_numeric(value: Decimal, scale: int) -> bytes:
-    """numeric_send of a finite value with that scale."""
-    number = int(abs(value).scaleb(scale))
+def write_numeric(value: int, scale: int) -> bytes:
+    """numeric_send of value / 10**scale, with that scale."""
     pad = -scale % 4
-    number, places = number * 10**pad, (scale + pad) // 4
+    number, places = abs(value) * 10**pad, (scale + pad) // 4
     digits: list[int] = []
     while number:
         digits.insert(0, number % 10_000)

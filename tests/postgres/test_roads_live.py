@@ -221,7 +221,7 @@ def test_any_values(pg: Database) -> None:
     roads = Roads(pg, WILD)
     for kind, valid in WILD.items():
         roads.add(kind, gather(valid))
-    assert min(roads.compare().values()) > 5
+    assert min(roads.compare().values()) >= 2
 
 
 def gather(valid: st.SearchStrategy[str]) -> list[str]:
@@ -241,8 +241,8 @@ _DIGITS = "trunc(((random() - 0.5) * power(10, random() * 10))::numeric, (random
 MANY = {
     "date": "date '4714-11-24 BC' + (random() * 3000000)::int",
     "date not of this world": "date '4714-11-24 BC' + (random() * 2147483493)::int",
-    "timestamp": "timestamp '294246-12-01' + random() * interval '11000 days'",
-    "timestamptz": "timestamptz '294246-12-01' + random() * interval '11000 days'",
+    "timestamp": "timestamp '294246-12-01' + random() * interval '10900 days'",
+    "timestamptz": "timestamptz '294246-12-01' + random() * interval '10900 days'",
     "timestamptz(0)": "timestamptz '4714-12-24 00:00 BC' + random() * interval '5000 years'",
     "time": "time '00:00' + random() * interval '24 hours'",
     "numeric(30,9)": "((random() - 0.5) * power(10, 1 + random() * 20))::numeric(30,9)",
