@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import pack, unpack_from
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DecodeError
+from headwater.sources.postgres import copybinary
 from headwater.sources.postgres.copybinary import decode_copy, take_rows
 from headwater.sources.postgres.frames import Frames, lay_out
 from postgres import wire
@@ -76,7 +78,8 @@ def test_copy(data: st.DataObject) -> None:
     wanted = attempt(lambda: list(plain_copy(shape, payloads, first)), Bad)
     cut = data.draw(st.integers(0, len(payloads)))
     parts = [lay_out(payloads[:cut]), lay_out(payloads[cut:])]
-    with pieces(data.draw(st.sampled_from([1, 60, 1 << 20]))):
+    longest = mock.patch.object(copybinary, "LIMIT", data.draw(st.sampled_from([0, copybinary.LIMIT])))
+    with longest, pieces(data.draw(st.sampled_from([1, 60, 1 << 20]))):
         found = attempt(
             lambda: rows_of(decode_copy(parts, shape.natives, shape.schema, first), shape), DecodeError
         )
