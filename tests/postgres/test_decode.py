@@ -1,4 +1,4 @@
-"""pgoutput and COPY bytes to tables: beside a decoder in plain Python, with whole and with broken bytes."""
+"""pgoutput bytes to tables: beside a decoder in plain Python, with whole and with broken bytes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from headwater.errors import DecodeError
 from headwater.model import Column, TableId, TableSchema
-from headwater.sources.postgres import copytext, decode
+from headwater.sources.postgres import frames
+from headwater.sources.postgres.copybinary import decode_copy
 from headwater.sources.postgres.decode import (
     Relation,
     RelationColumn,
     decode_changes,
-    decode_copy,
 )
 from headwater.sources.postgres.frames import lay_out
 from headwater.sources.postgres.values import NativeType, arrow_type
@@ -185,12 +185,12 @@ def attempt(work: Callable[[], list[Row]], refusal: type[Exception]) -> list[Row
 @contextmanager
 def pieces(size: int) -> Iterator[None]:
     """Decode that many bytes at once, to meet the seams."""
-    kept = decode.PIECE, copytext.PIECE
-    decode.PIECE = copytext.PIECE = size
+    kept = frames.PIECE
+    frames.PIECE = size
     try:
         yield
     finally:
-        decode.PIECE, copytext.PIECE = kept
+        frames.PIECE = kept
 
 
 # --- random tables, random messages
@@ -408,12 +408,12 @@ def test_wrong_calls() -> None:
     with pytest.raises(ValueError, match="number of columns"):
         decode_changes(ORDERS.relation, ORDERS.natives[1:], ORDERS.schema, [lay_out([row])], np.arange(1))
     with pytest.raises(ValueError, match="number of columns"):
-        decode_copy(b"", ORDERS.natives[1:], ORDERS.schema, 0)
+        decode_copy([], ORDERS.natives[1:], ORDERS.schema, 0)
 
 
 def test_no_messages() -> None:
     assert ORDERS.decode([]) == []
-    assert rows_of(decode_copy(b"", ORDERS.natives, ORDERS.schema, 0), ORDERS) == []
+    assert rows_of(decode_copy([], ORDERS.natives, ORDERS.schema, 0), ORDERS) == []
 
 
 def test_many_unset_patterns() -> None:

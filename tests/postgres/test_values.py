@@ -53,7 +53,7 @@ def native(kind: str) -> NativeType:
 
 def lay(values: Sequence[bytes | None], gap: bytes = b"") -> Cells:
     """Cells behind one another, with something between them."""
-    data, starts, lengths = b"", [], []
+    data, starts, lengths = bytearray(), list[int](), list[int]()
     for value in values:
         data += gap
         starts.append(len(data))
@@ -61,7 +61,7 @@ def lay(values: Sequence[bytes | None], gap: bytes = b"") -> Cells:
         lengths.append(len(value or b""))
     state = [NULL if value is None else VALUE for value in values]
     return Cells(
-        np.frombuffer(data, np.uint8),
+        np.frombuffer(bytes(data), np.uint8),
         np.array(starts, np.int64),
         np.array(lengths, np.int64),
         np.array(state, np.uint8),

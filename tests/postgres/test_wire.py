@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from struct import pack, unpack_from
 
 import numpy as np
@@ -17,6 +17,7 @@ from headwater.sources.postgres import wire
 from headwater.sources.postgres.cells import PAD
 from headwater.sources.postgres.connect import Server, make_server
 from headwater.sources.postgres.frames import find_messages, lay_out
+from postgres.test_copybinary import HEAD, TRAILER, copied
 from servers.postgres import Database
 from servers.proxy import TcpProxy
 from servers.tls import Certificates
@@ -101,8 +102,17 @@ def server_of(url: str) -> Server:
     return make_server(url, {})
 
 
-def text(server: Server, reader: psycopg.Connection, query: str, **more: float) -> bytes:
-    return b"".join(part.tobytes() for part in wire.copy_text(server, reader, query, "read", **more))
+def received(server: Server, reader: psycopg.Connection, query: str, **more: float) -> bytes:
+    return b"".join(part.joined().tobytes() for part in wire.copy_out(server, reader, query, "read", **more))
+
+
+def whole(rows: Iterable[Sequence[bytes]]) -> bytes:
+    """What COPY sends for these rows."""
+    return HEAD + b"".join(map(copied, rows)) + TRAILER
+
+
+def number(value: int) -> bytes:
+    return pack(">i", value)
 
 
 Connect = Callable[[], tuple[Server, psycopg.Connection]]
@@ -141,19 +151,19 @@ ROWS = "select i, repeat('d', i % 90), i % 7 from generate_series(1, 60000) i"
 def test_copy_is_whole_and_the_connection_goes_on(connect: Connect) -> None:
     server, reader = connect()
     with reader:
-        wanted = "".join(f"{i}\t{'d' * (i % 90)}\t{i % 7}\n" for i in range(1, 60001)).encode()
+        wanted = whole([number(i), b"d" * (i % 90), number(i % 7)] for i in range(1, 60001))
         for _ in range(2):
-            assert text(server, reader, ROWS) == wanted
+            assert received(server, reader, ROWS) == wanted
             assert reader.execute("select 7").fetchone() == (7,)
-        assert text(server, reader, "select 1 where false") == b""
+        assert received(server, reader, "select 1 where false") == whole([])
 
 
 @pytest.mark.live
 def test_long_rows(connect: Connect) -> None:
     server, reader = connect()
     with reader:
-        got = text(server, reader, "select repeat('xy', 10000000), i from generate_series(1, 3) i")
-        assert got == b"".join(b"xy" * 10_000_000 + b"\t%d\n" % i for i in (1, 2, 3))
+        got = received(server, reader, "select repeat('xy', 10000000), i from generate_series(1, 3) i")
+        assert got == whole([b"xy" * 10_000_000, number(i)] for i in (1, 2, 3))
 
 
 @pytest.mark.live
@@ -164,8 +174,8 @@ def test_notices_between_the_rows(connect: Connect) -> None:
             "create function pg_temp.noisy(i int) returns int language plpgsql as"
             " $$ begin if i % 100 = 0 then raise notice 'd%', i; end if; return i; end $$"
         )
-        got = text(server, reader, "select pg_temp.noisy(i) from generate_series(1, 1000) i")
-        assert got == b"".join(b"%d\n" % i for i in range(1, 1001))
+        got = received(server, reader, "select pg_temp.noisy(i) from generate_series(1, 1000) i")
+        assert got == whole([number(i)] for i in range(1, 1001))
 
 
 @pytest.mark.live
@@ -186,14 +196,14 @@ def test_what_the_server_says_is_raised(
         if kind is PreflightFailed:
             reader.execute("set role pg_monitor")
         with pytest.raises(kind, match=said):
-            text(server, reader, query)
+            received(server, reader, query)
         assert reader.closed
 
 
 @pytest.mark.live
 def test_left_in_the_middle_the_connection_is_closed(connect: Connect) -> None:
     server, reader = connect()
-    parts = wire.copy_text(server, reader, "select generate_series(1, 3000000)", "read")
+    parts = wire.copy_out(server, reader, "select generate_series(1, 3000000)", "read")
     next(parts)
     parts.close()
     assert reader.closed
@@ -205,9 +215,9 @@ def test_silence_and_a_lost_connection_are_errors(pg: Database) -> None:
         server = server_of(proxy.through(pg.url))
         slow = "select pg_sleep(3)"
         with server.reader() as reader, pytest.raises(SourceError, match="no word|no answer"):
-            text(server, reader, slow, seconds=0.5)
+            received(server, reader, slow, seconds=0.5)
         with server.reader() as reader:
-            parts = wire.copy_text(server, reader, "select generate_series(1, 3000000)", "read", seconds=1.0)
+            parts = wire.copy_out(server, reader, "select generate_series(1, 3000000)", "read", seconds=1.0)
             next(parts)
             proxy.stall()
             with pytest.raises(SourceError, match="no word from the server"):
@@ -216,4 +226,4 @@ def test_silence_and_a_lost_connection_are_errors(pg: Database) -> None:
         with server.reader() as reader:
             proxy.cut_after(300_000)
             with pytest.raises(SourceError, match="cannot read"):
-                text(server, reader, "select generate_series(1, 3000000)")
+                received(server, reader, "select generate_series(1, 3000000)")

@@ -1,4 +1,4 @@
-"""A server's half of pgoutput (protocol 1, text) and COPY, small enough to be believed."""
+"""A server's half of pgoutput (protocol 1, text), small enough to be believed."""
 
 from __future__ import annotations
 
@@ -47,13 +47,3 @@ def relation(told: Relation) -> bytes:
     names = told.namespace.encode() + b"\0" + told.name.encode() + b"\0"
     head = b"R" + pack(">I", told.oid) + names + told.identity.encode()
     return head + pack(">h", len(told.columns)) + b"".join(map(column, told.columns))
-
-
-_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-
-
-def copy_row(values: Sequence[str | None]) -> bytes:
-    def text(value: str | None) -> str:
-        return "\\N" if value is None else "".join(_ESCAPES.get(c, c) for c in value)
-
-    return "\t".join(map(text, values)).encode() + b"\n"

@@ -27,7 +27,8 @@ VALUE, NULL, UNSET = 0, 1, 2
 #: Bytes before the first and after the last cell of a buffer that `words` may touch.
 PAD = 32
 
-_LIMIT = 2**31 - 1
+#: Bytes of the longest buffer whose cells can be gathered.
+LIMIT = 2**31 - 1
 
 
 class BadCell(DecodeError):
@@ -78,7 +79,7 @@ def settled(cells: Cells) -> Cells:
     if front < PAD or back > len(data) - PAD:
         data = pack((data.tobytes(),))
         starts = starts + PAD
-    if len(data) > _LIMIT:
+    if len(data) > LIMIT:
         raise ValueError("one call converts buffers of at most 2 GiB")
     return Cells(data, starts, lengths, cells.state)
 
@@ -94,7 +95,7 @@ def gather(cells: Cells) -> pa.Array:
     index = None
     if (starts[1:] < starts[:-1] + lengths[:-1]).any():
         places, index = np.unique(starts << 31 | lengths, return_inverse=True)
-        starts, lengths = places >> 31, places & _LIMIT
+        starts, lengths = places >> 31, places & LIMIT
     # The buffer read as one long array of cell, gap, cell, gap ...: `take` copies every second element.
     bounds = np.empty(2 * len(starts), np.int32)
     bounds[0::2] = starts

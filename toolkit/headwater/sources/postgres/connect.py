@@ -17,7 +17,7 @@ from psycopg.abc import RV, PQGen
 from headwater.errors import ConfigError, Conflict, HeadwaterError, PositionLost, PreflightFailed, SourceError
 from headwater.sources.postgres import values
 
-#: Text leaves the server in one form on every connection: snapshot and stream are read by one decoder.
+#: Text leaves the server in one form on every connection, snapshot or stream.
 _SETTINGS: Mapping[str, str] = {
     **values.SETTINGS,
     # regclass and its kin print a name with its schema unless that is on the path: the same path everywhere.

@@ -1,24 +1,24 @@
-"""COPY ... TO STDOUT: rows as they come from the server, in chunks, received ahead of who decodes them."""
+"""COPY ... TO STDOUT (FORMAT binary): rows as they come, in chunks, received ahead of who decodes them."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 
-import numpy as np
 import psycopg
 
 from headwater.model import TableId
-from headwater.sources.postgres.cells import Bytes
 from headwater.sources.postgres.connect import Server
-from headwater.sources.postgres.wire import copy_text
+from headwater.sources.postgres.copybinary import take_rows
+from headwater.sources.postgres.frames import Frames
+from headwater.sources.postgres.wire import copy_out
 
-#: Bytes of COPY text that become one batch.
+#: Bytes of rows that become one batch.
 CHUNK = 32 << 20
 
-Chunk = tuple[list[Bytes], bool]  # buffers of whole rows, and whether more may follow
+Chunk = tuple[list[Frames], bool]  # rows, and whether more may follow
 
 
 def receive(
@@ -29,29 +29,17 @@ def receive(
     pace: Callable[[int], None],
 ) -> Generator[Chunk, None, None]:
     """What the queries give, in chunks of CHUNK bytes; `pace` is told of bytes that came."""
-    held: list[Bytes] = []
+    held: list[Frames] = []
     size = 0
     for query in queries:
-        for rows in copy_text(server, reader, query, f"read {table}"):
-            pace(len(rows))
+        for rows in take_rows(copy_out(server, reader, query, f"read {table}")):
+            pace(rows.size)
             held.append(rows)
-            size += len(rows)
+            size += rows.size
             if size >= CHUNK:
                 yield held, True
                 held, size = [], 0
     yield held, False
-
-
-def pieces(buffers: list[Bytes], size: int) -> Iterator[Bytes]:
-    """The buffers joined to about `size` bytes, each let go as it is used; one empty piece for none."""
-    if not buffers:
-        yield np.empty(0, np.uint8)
-    buffers.reverse()
-    while buffers:
-        some = [buffers.pop()]
-        while buffers and sum(map(len, some)) < size:
-            some.append(buffers.pop())
-        yield np.concatenate(some)
 
 
 def ahead(chunks: Generator[Chunk, None, None], reader: psycopg.Connection) -> Generator[Chunk, None, None]:

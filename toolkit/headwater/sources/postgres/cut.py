@@ -16,16 +16,15 @@ from headwater.errors import SourceError
 from headwater.model import ChangeBatch, Digest, Position, TableId, TableSchema
 from headwater.sources import Begun
 from headwater.sources.postgres import keyed, parts
+from headwater.sources.postgres.binary import select_item
 from headwater.sources.postgres.catalog import Relation
-from headwater.sources.postgres.cells import Bytes
 from headwater.sources.postgres.command import Identity, field, identify, run_command
 from headwater.sources.postgres.connect import Server
-from headwater.sources.postgres.copies import ahead, pieces, receive
-from headwater.sources.postgres.copytext import PIECE
-from headwater.sources.postgres.decode import decode_copy
+from headwater.sources.postgres.copies import ahead, receive
+from headwater.sources.postgres.copybinary import decode_copy
 from headwater.sources.postgres.digest import digest_query
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
-from headwater.sources.postgres.quoting import quote_name, quote_table
+from headwater.sources.postgres.quoting import quote_table
 from headwater.sources.postgres.readers import Readers, start_reading
 from headwater.sources.postgres.slot import explain_wait
 from headwater.sources.postgres.throttle import Throttle
@@ -109,8 +108,9 @@ class PostgresCut:
     ) -> Iterator[ChangeBatch]:
         received = receive(self._server, reader, relation.table, queries, self._pace)
         with closing(ahead(received, reader)) as chunks:
-            for buffers, more in chunks:
-                rows = self._complete(_decode(buffers, relation), relation.schema)
+            for parts, more in chunks:
+                decoded = decode_copy(parts, [c.native for c in relation.kept], relation.schema, 0)
+                rows = self._complete(decoded, relation.schema)
                 yield ChangeBatch(relation.schema, rows, "snapshot" if more else "snapshot_end")
 
     def _pace(self, size: int) -> None:
@@ -126,19 +126,10 @@ class PostgresCut:
         return arrange(rows, schema, meta)
 
 
-def _decode(buffers: list[Bytes], relation: Relation) -> pa.Table:
-    natives = [c.native for c in relation.kept]
-    tables: list[pa.Table] = []
-    count = 0
-    for piece in pieces(buffers, PIECE):
-        tables.append(decode_copy(piece, natives, relation.schema, count))
-        count += tables[-1].num_rows
-    return pa.concat_tables(tables)
-
-
 def select_all(relation: Relation) -> str:
     """The query that reads the columns the log carries too."""
-    return f"select {', '.join(quote_name(c.name) for c in relation.kept)} from {from_clause(relation)}"
+    wanted = ", ".join(select_item(c.name, c.native) for c in relation.kept)
+    return f"select {wanted} from {from_clause(relation)}"
 
 
 def from_clause(relation: Relation) -> str:

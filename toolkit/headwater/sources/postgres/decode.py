@@ -1,4 +1,4 @@
-"""From pgoutput messages (text form, protocol 1) and COPY text to Arrow tables: the face of the pure half.
+"""From pgoutput messages (text form, protocol 1) to Arrow tables: the face of the pure half of the log.
 
 I, U and D messages of one relation are laid behind one another and walked column by column (`tuples`); each
 step reads one cell of every row. Nothing here runs Python per row or per cell.
@@ -6,7 +6,7 @@ step reads one cell of every row. Nothing here runs Python per row or per cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 
 from headwater.model import STRIDE, Op, TableId, TableSchema
 from headwater.sources.postgres.cells import UNSET, Cells, Ints, Mask, gather
-from headwater.sources.postgres.copytext import decode_copy, whole_rows
-from headwater.sources.postgres.frames import Frames, lay_out
+from headwater.sources.postgres.frames import Frames, cut_pieces, lay_out
 from headwater.sources.postgres.messages import (
     Begin,
     Commit,
@@ -36,7 +35,7 @@ from headwater.sources.postgres.messages import (
     parse_type,
 )
 from headwater.sources.postgres.quoting import quote_table
-from headwater.sources.postgres.rows import build_table
+from headwater.sources.postgres.rows import build_table, convert_text
 from headwater.sources.postgres.tuples import DELETE, INSERT, KEY, NEW, OLD, Messages, read_messages
 from headwater.sources.postgres.values import NativeType
 
@@ -50,7 +49,6 @@ __all__ = [
     "Truncate",
     "TypeName",
     "decode_changes",
-    "decode_copy",
     "parse_begin",
     "parse_commit",
     "parse_message",
@@ -58,14 +56,10 @@ __all__ = [
     "parse_relation",
     "parse_truncate",
     "parse_type",
-    "whole_rows",
 ]
 
 _OPS = [str(Op.CREATE), str(Op.UPDATE), str(Op.DELETE)]
 _CREATE, _UPDATE, _DELETE = range(3)
-
-#: Bytes of messages decoded at once. Measured: 4 MiB stays in the caches, 16 MiB is a third slower.
-PIECE = 4 << 20
 
 
 def decode_changes(
@@ -91,25 +85,11 @@ def decode_changes(
     tables: list[pa.Table] = []
     done = 0
     for part in parts or [lay_out(())]:
-        for a, b in _pieces(part.lengths):
+        for a, b in cut_pieces(part.lengths):
             piece = numbers[done + a : done + b]
             tables.append(_decode_piece(relation, natives, schema, part.cut(a, b), piece))
         done += len(part)
     return pa.concat_tables(tables)
-
-
-def _pieces(sizes: Ints) -> Iterator[tuple[int, int]]:
-    """Runs of messages of about PIECE bytes; at least one, perhaps empty."""
-    total = np.cumsum(sizes)
-    start = 0
-    while True:
-        before = int(total[start - 1]) if start else 0
-        end = max(start + 1, int(np.searchsorted(total, before + PIECE, side="right")))
-        end = min(end, len(sizes))
-        yield start, end
-        if end >= len(sizes):
-            return
-        start = end
 
 
 def _decode_piece(
@@ -130,7 +110,7 @@ def _decode_piece(
     columns = (_column(messages, plan, j, c.in_key) for j, c in enumerate(relation.columns))
     columns = (_key_column(messages, plan, c, schema) if j in keys else c for j, c in enumerate(columns))
     ops = pa.array(_OPS).take(pa.array(plan.ops))
-    return build_table(schema, natives, columns, ops, plan.seqs)
+    return build_table(schema, natives, columns, ops, plan.seqs, convert_text)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,6 +18,9 @@ from headwater.errors import DecodeError
 from headwater.sources.postgres.cells import PAD, Bytes, Ints, pack
 
 DATA = ord("d")
+
+#: Bytes of messages decoded at once. Measured: 4 MiB stays in the caches, 16 MiB is a third slower.
+PIECE = 4 << 20
 
 #: A `d`, and the first byte of a length below 16 MiB.
 _LIKELY = np.uint16(DATA)
@@ -137,6 +140,20 @@ def compact(frames: Frames) -> Frames:
     """The same in a buffer of their own that holds nothing else."""
     joined = frames.joined()
     return Frames(pack((joined.data,)), np.cumsum(frames.lengths) - frames.lengths + PAD, frames.lengths)
+
+
+def cut_pieces(sizes: Ints) -> Iterator[tuple[int, int]]:
+    """Runs of messages of about PIECE bytes; at least one, perhaps empty."""
+    total = np.cumsum(sizes)
+    start = 0
+    while True:
+        before = int(total[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(total, before + PIECE, side="right")))
+        end = min(end, len(sizes))
+        yield start, end
+        if end >= len(sizes):
+            return
+        start = end
 
 
 def merge(parts: Sequence[Frames]) -> list[Frames]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headwater.sources.postgres.binary import select_item
 from headwater.sources.postgres.catalog import Relation, SourceColumn
 from headwater.sources.postgres.quoting import quote_name, quote_text
 
@@ -29,7 +30,7 @@ def findable(relation: Relation, keys: pa.Table) -> bool:
 def queries(relation: Relation, source: str, keys: pa.Table) -> Iterator[str]:
     """Queries that select the kept columns of the rows with these keys; `source` stands after FROM."""
     columns = _key_columns(relation)
-    wanted = ", ".join(f"t.{quote_name(c.name)}" for c in relation.kept)
+    wanted = ", ".join(select_item(c.name, c.native, "t.") for c in relation.kept)
     names = [f"k{n}" for n in range(len(columns))]
     same = " and ".join(f"t.{quote_name(c.name)} = w.{name}" for c, name in zip(columns, names, strict=True))
     for first in range(0, keys.num_rows, KEYS):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,27 +19,51 @@ from headwater.sources.postgres.values import BadCell, NativeType, convert, text
 _OURS = ("_hw_op", "_hw_seq", "_hw_unset", "_hw_text")
 
 
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """Rows whose value the typed column cannot hold, and the texts of these values, one a marked row."""
+
+    rows: Mask
+    texts: pa.Array
+
+
+Filled = tuple[pa.Array, Odd | None]
+#: What makes a column of Arrow from cells; raises BadCell.
+Converter = Callable[[Cells, NativeType], Filled]
+
+
+def convert_text(cells: Cells, native: NativeType) -> Filled:
+    """A column of texts, such as the log has."""
+    array, odd = convert(cells, native)
+    return array, None if odd is None else Odd(odd, texts(cells.pick(odd)))
+
+
 def row_schema(schema: TableSchema) -> pa.Schema:
     """The table's columns and the meta columns made here."""
     return pa.schema([*schema.arrow(), *(META.field(name) for name in _OURS)])
 
 
-def build_table(
-    schema: TableSchema, natives: Sequence[NativeType], columns: Iterable[Cells], ops: pa.Array, seqs: Ints
+def build_table(  # noqa: PLR0913
+    schema: TableSchema,
+    natives: Sequence[NativeType],
+    columns: Iterable[Cells],
+    ops: pa.Array,
+    seqs: Ints,
+    converter: Converter,
 ) -> pa.Table:
     """Convert the columns, one after the other, and add the meta columns made here."""
     arrays: list[pa.Array] = []
-    odd: dict[str, tuple[Mask, Cells]] = {}
+    odd: dict[str, Odd] = {}
     unset: dict[str, Mask] = {}
     for column, native, cells in zip(schema.columns, natives, columns, strict=True):
-        array, oddities = _convert(schema, column.name, native, cells)
+        array, oddities = _convert(schema, column.name, native, cells, converter)
         if array.type != column.type:
             raise ValueError(
                 f"{schema.table}, column {column.name}: {column.type} in the schema, not {array.type}"
             )
         arrays.append(array)
         if oddities is not None:
-            odd[column.name] = oddities, cells
+            odd[column.name] = oddities
         missing = cells.state == UNSET
         if missing.any():
             unset[column.name] = missing
@@ -47,10 +72,10 @@ def build_table(
 
 
 def _convert(
-    schema: TableSchema, name: str, native: NativeType, cells: Cells
-) -> tuple[pa.Array, Mask | None]:
+    schema: TableSchema, name: str, native: NativeType, cells: Cells, converter: Converter
+) -> Filled:
     try:
-        return convert(cells, native)
+        return converter(cells, native)
     except BadCell as error:
         row, why = error.row, error.why
     raise DecodeError(f"{schema.table}, column {name} ({native.name}), row {row} of the batch: {why}")
@@ -76,18 +101,18 @@ def _unset_lists(unset: dict[str, Mask], count: int) -> pa.Array:
     return pa.array(lists, kind).take(pa.array(index, mask=without))
 
 
-def _odd_texts(odd: dict[str, tuple[Mask, Cells]], count: int) -> pa.Array:
+def _odd_texts(odd: dict[str, Odd], count: int) -> pa.Array:
     """For each row a JSON object of the texts its typed columns cannot hold, null when there is none."""
     if not odd:
         return pa.nulls(count, pa.string())
-    some = np.logical_or.reduce([mask for mask, _ in odd.values()])
+    some = np.logical_or.reduce([one.rows for one in odd.values()])
     rows = np.flatnonzero(some)
     fields = []
-    for name, (mask, cells) in odd.items():
+    for name, one in odd.items():
         # Odd texts are numbers, times and words such as NaN: nothing in them needs an escape.
-        here = mask[rows]
+        here = one.rows[rows]
         opened = pa.scalar(json.dumps(name, ensure_ascii=False) + ':"')
-        text = pc.if_else(pa.array(here), texts(cells.pick(rows)), pa.scalar(None, pa.string()))
+        text = one.texts.take(pa.array(np.cumsum(here) - 1, mask=~here))
         fields.append(pc.binary_join_element_wise(opened, text, '"', ""))
     joined = pc.binary_join_element_wise(*fields, ",", null_handling="skip")
     objects = pc.binary_join_element_wise("{", joined, "}", "")

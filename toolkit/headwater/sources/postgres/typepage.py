@@ -93,8 +93,9 @@ column and row, never the text.
 
 ## PostgreSQL
 
-Log and snapshot are both read as text under the same settings and go through the same converter. A
-domain is read as the type beneath it.
+The log is read as text, a snapshot in binary where a type's binary form says the same, else as text;
+all under the same settings, and one row has the same values, bit by bit, by both roads. A domain is read
+as the type beneath it.
 
 | PostgreSQL | Arrow | Parquet | DuckDB | kept as text in `_hw_text` |
 |---|---|---|---|---|

@@ -1,6 +1,6 @@
 """PostgreSQL's types: what each becomes in Arrow, and how a column of its text is converted.
 
-One converter serves log and snapshot, since both arrive as text under the same session settings (`SETTINGS`).
+The log is text, under the session settings `SETTINGS`; of a snapshot what `binary` does not read.
 Whatever the Arrow type cannot hold is *odd*: NULL in the typed column, its text kept beside it by the caller.
 docs/types.md is this module as a page, made by `typepage`.
 """
@@ -39,6 +39,8 @@ __all__ = [
     "NativeType",
     "arrow_type",
     "convert",
+    "decode_strings",
+    "make_array",
     "texts",
 ]
 
@@ -96,7 +98,17 @@ def convert(cells: Cells, native: NativeType) -> tuple[pa.Array, npt.NDArray[np.
 
 def texts(cells: Cells) -> pa.Array:
     """The exact text of each cell, null where there is no value."""
-    return _strings(settled(cells))[0]
+    return decode_strings(settled(cells))
+
+
+def decode_strings(cells: Cells) -> pa.Array:
+    """The same of settled cells. Raises BadCell for text that is not UTF-8."""
+    raw = gather(cells)
+    try:
+        return raw.cast(pa.string())
+    except pa.ArrowInvalid:
+        row = _first_refused(raw, pa.string())
+    raise BadCell(row, "text that is not UTF-8")
 
 
 def _decimal_type(typmod: int) -> pa.DataType:
@@ -115,8 +127,9 @@ def _validity(valid: Mask) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
-def _typed(values: npt.NDArray[np.generic], kind: pa.DataType, valid: Mask) -> pa.Array:
-    return pa.Array.from_buffers(kind, len(values), [_validity(valid), pa.py_buffer(values)])
+def make_array(kind: pa.DataType, valid: Mask, *buffers: npt.NDArray[np.generic]) -> pa.Array:
+    """An Arrow array over these buffers of its type, NULL where it is not valid."""
+    return pa.Array.from_buffers(kind, len(valid), [_validity(valid), *map(pa.py_buffer, buffers)])
 
 
 def _check(bad: Mask, cells: Cells) -> None:
@@ -126,12 +139,7 @@ def _check(bad: Mask, cells: Cells) -> None:
 
 
 def _strings(cells: Cells) -> Converted:
-    raw = gather(cells)
-    try:
-        return raw.cast(pa.string()), None
-    except pa.ArrowInvalid:
-        row = _first_refused(raw, pa.string())
-    raise BadCell(row, "text that is not UTF-8")
+    return decode_strings(cells), None
 
 
 def _cast(raw: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -241,8 +249,7 @@ def _booleans(cells: Cells) -> Converted:
     letter = cells.data[cells.starts]
     true = letter == ord("t")
     _check((cells.lengths != 1) | ~(true | (letter == ord("f"))), cells)
-    bits = pa.py_buffer(np.packbits(true, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(true), [_validity(cells.has_value()), bits]), None
+    return make_array(pa.bool_(), cells.has_value(), np.packbits(true, bitorder="little")), None
 
 
 _NIBBLE = np.full(256, 255, np.uint8)
@@ -262,9 +269,7 @@ def _binaries(cells: Cells) -> Converted:
         raise BadCell(row, "text that is no value of its type")
     offsets = np.zeros(len(digits) + 1, np.int32)
     np.cumsum(digits // 2, out=offsets[1:])
-    packed = (nibbles[0::2] << 4) | nibbles[1::2]
-    buffers = [_validity(valid), pa.py_buffer(offsets), pa.py_buffer(packed)]
-    return pa.Array.from_buffers(pa.binary(), len(digits), buffers), None
+    return make_array(pa.binary(), valid, offsets, (nibbles[0::2] << 4) | nibbles[1::2]), None
 
 
 def _moments(parsed: calendar.Parsed, cells: Cells, kind: pa.DataType) -> Converted:
@@ -272,7 +277,7 @@ def _moments(parsed: calendar.Parsed, cells: Cells, kind: pa.DataType) -> Conver
     _check(bad, cells)
     valid = cells.has_value()
     wide = values.astype(np.int32) if kind == pa.date32() else values
-    return _typed(wide, kind, valid & ~odd), odd & valid
+    return make_array(kind, valid & ~odd, wide), odd & valid
 
 
 def _dates(cells: Cells) -> Converted:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import pq
 
 from headwater.errors import HeadwaterError, SourceError
-from headwater.sources.postgres.cells import PAD, Bytes, Ints
+from headwater.sources.postgres.cells import PAD, Ints
 from headwater.sources.postgres.command import explain_result, run_command, wait_readable
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.frames import DATA, Frames, find_messages, lay_out, read_int32
@@ -80,21 +80,22 @@ def open_copy(  # noqa: PLR0913
     return _Libpq(server, raw, doing, lost)
 
 
-def copy_text(
+def copy_out(
     server: Server, connection: psycopg.Connection, query: str, doing: str, *, seconds: float = 600.0
-) -> Iterator[Bytes]:
-    """The text of COPY `query`, in buffers of about 1 MiB of whole CopyData (the server sends one a row).
+) -> Iterator[Frames]:
+    """The messages of COPY `query` in binary, some at once: about 1 MiB of them.
 
     Raises SourceError after `seconds` without a word from the server. Anything but the regular end closes the
     connection: it may stand in the middle of a message.
     """
     whole = False
     try:
-        receiver = open_copy(server, connection, f"copy ({query}) to stdout", doing, seconds=seconds)
+        command = f"copy ({query}) to stdout (format binary)"
+        receiver = open_copy(server, connection, command, doing, seconds=seconds)
         heard = time.monotonic()
         while (frames := receiver.read(1.0)) is not None:
             if len(frames):
-                yield frames.joined()
+                yield frames
                 heard = time.monotonic()
             elif time.monotonic() - heard > seconds:
                 raise SourceError(f"cannot {doing}: no word from the server for {seconds:.0f} s")
