@@ -155,6 +155,19 @@ def test_compacting_again_does_nothing(world: World, script: Script) -> None:
     assert world.lake.version(TABLE) == before
 
 
+def test_compacting_after_a_load_that_found_nothing_new_does_nothing(world: World, script: Script) -> None:
+    script.read(script.row("r", id=1, n=1))
+    world.refresh()
+    script.read(script.row("r", id=1, n=1), epoch=2)
+    world.refresh()
+    before = world.lake.version(TABLE)
+    world.compact()
+    assert world.lake.version(TABLE) == before
+    script.put(script.row("u", id=1, n=2))
+    world.refresh()
+    assert column(world, "n") == [2]
+
+
 def test_a_lake_of_before_goes_on(world: World, script: Script) -> None:
     """Its bases say nothing of how far they go; one of them may be behind after a stop."""
     script.read(*(script.row("r", id=i, n=0) for i in range(4)))

@@ -37,7 +37,8 @@ class Compaction:
         self._bench = Bench(work, Shape(changes.schema, frozenset()), self._lake.width(changes))
         self._run = self._bench.run
         self._reached: int | None = None  # what `_hw_order` and `_hw_fresh` begin behind
-        self._high = work.lake.highest(changes)
+        # A full load that found all rows as they were has made no version, and is in the bases all the same.
+        self._high = max(work.lake.highest(changes), int(changes.notes.get(WHOLE, -1)))
 
     def run(self) -> None:
         """Take in the tails; raises SchemaConflict for changes that do not fit what is under them."""
