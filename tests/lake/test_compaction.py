@@ -249,6 +249,23 @@ def test_small_files_of_changes_become_one(
     assert _tail(world) == 13
 
 
+@pytest.mark.usefixtures("small_files")
+def test_full_files_of_changes_are_left_alone(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows so wide that a file has few of them: merged, they would be the same files again."""
+    monkeypatch.setattr(upkeep, "MERGED", 4)
+    script.read(*(script.row("r", id=n, n=0) for n in range(10_000)))
+    world.refresh()
+    loaded = {path.name for path in world.lake.files(TABLE, "changes")}
+    assert len(loaded) == 5 and world.lake.version(TABLE, "changes") == 0
+    for n in range(3):
+        script.put(script.row("u", id=n, n=1))
+        world.refresh()
+    files = {path.name for path in world.lake.files(TABLE, "changes")}
+    assert loaded < files and len(files) == 8
+
+
 def test_files_that_left_long_ago_are_deleted(
     world: World, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,8 +176,7 @@ class Lake:
         # A row group is built in memory, once for each thread.
         group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
         group = max(group // 2048, 1) * 2048
-        # At rest a row takes about half of what it takes in memory.
-        wanted = min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
+        wanted = self.file_rows(row_bytes)
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
@@ -199,6 +198,10 @@ class Lake:
             for row in written
             if row[1]
         ]
+
+    def file_rows(self, row_bytes: int) -> int:
+        """How many rows of a width in memory make a file: at rest they take about half of it."""
+        return min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
 
     def _can_sort(self, con: DuckDBPyConnection, rows: str, row_bytes: int) -> bool:
         """Whether the order is to be had: DuckDB 2.0 spills a sort of narrow rows, but not of wide ones."""

@@ -43,9 +43,15 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
     changes, mirror = work.held["changes"], work.held["mirror"]
     if changes is not None and changes.schema.key and changes.files.num_rows >= MERGED:
         reached = through(mirror) if mirror is not None else None
-        run = _mergeable(changes, -1 if reached is None else reached)
+        reached = -1 if reached is None else reached
+        run = _mergeable(changes, reached, FULL_ROWS)
         if run:
-            _merge(work, changes, run)
+            # Files of wide rows are full with fewer, and would become as many of the same: looked at only now,
+            # because it reads a few files.
+            width = work.lake.width(changes)
+            run = _mergeable(changes, reached, min(FULL_ROWS, work.lake.file_rows(width) // 2))
+            if run:
+                _merge(work, changes, run, width)
     for kind, held in list(work.held.items()):
         if held is not None:
             often = _sweep_after(held)
@@ -53,8 +59,11 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
                 work.held[kind] = work.lake.sweep(held)
 
 
-def _mergeable(changes: Held, reached: int) -> list[_File]:
-    """The newest files that make one of the next size; not across `reached`, where the tail begins."""
+def _mergeable(changes: Held, reached: int, full: int) -> list[_File]:
+    """The newest files that make one of the next size; not across `reached`, where the tail begins.
+
+    A file of `full` rows stays as it is.
+    """
     files = changes.files
     lows = files["min._hw_seq"].to_pylist() if "min._hw_seq" in files.column_names else [None]
     if None in lows:
@@ -68,7 +77,7 @@ def _mergeable(changes: Held, reached: int) -> list[_File]:
         run: list[_File] = []
         for file in newest:
             apart = (file.low > reached) != (newest[0].low > reached)
-            if file.tier > tier or file.rows >= FULL_ROWS or apart:
+            if file.tier > tier or file.rows >= full or apart:
                 break
             run.append(file)
         if sum(file.tier == tier for file in run) >= MERGED:
@@ -76,10 +85,10 @@ def _mergeable(changes: Held, reached: int) -> list[_File]:
     return []
 
 
-def _merge(work: Work, changes: Held, run: Sequence[_File]) -> None:
+def _merge(work: Work, changes: Held, run: Sequence[_File], width: int) -> None:
     paths = [file.path for file in run]
     rows = f"SELECT * FROM {work.lake.scan(changes, paths)}"
-    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], work.lake.width(changes))
+    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], width)
     change = Change(changes.mark, changes.schema, changes.layout, add, paths, notes=changes.notes)
     reach("merge.before")
     work.held["changes"] = work.lake.commit(changes.table, "changes", changes, change)
