@@ -138,8 +138,10 @@ class Lake:
             if kind == "history":
                 return history_rows(self, held, tail)
             return mirror_rows(self, held, tail, tail.changes.schema)
-        if empty is None:
-            raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
+        if empty is None or self.open(table, "changes") is not None:
+            # It had rows: no rows would be a wrong answer.
+            told = "   (a table has a history where its mode is history)" if kind == "history" else ""
+            raise StorageError(f"{table}: the lake has no {kind} of this table", hint=f"headwater run{told}")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
     def tail_rows(self, table: TableId) -> int:
