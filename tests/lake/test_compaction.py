@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from headwater.errors import SchemaConflict
 from headwater.lake import delta, rewrite
@@ -145,6 +146,25 @@ def test_a_large_table_is_compacted_when_its_tail_has_grown(
         tails.append(_tail(world))
     assert tails == [1, 2, 3, 0, 1, 2, 3, 0, 1], "a tenth of the mirror"
     assert sum(1 for n in column(world, "n") if n == 1) == 9
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_key_comes_back_after_another_engine_merged_the_history(world: World, script: Script) -> None:
+    """Then ended versions stand beside open ones, and one of the key is there, but none to take the place of."""
+    script.read(script.row("r", id=1, n=1), script.row("r", id=2, n=2), script.row("r", id=3, n=3))
+    world.refresh()
+    script.put(script.row("d", OTHERS, id=2))
+    world.refresh()
+    world.compact()
+    assert world.storage.local
+    history = DeltaTable(str(world.storage.local / "lake" / table_path(TABLE) / "history"))
+    assert history.optimize.compact()["numFilesRemoved"] == 2
+    script.put(script.row("c", id=2, n=5))
+    world.refresh()
+    world.compact()
+    assert _tail(world) == 0
+    told = {(r["id"], r["n"], r["is_current"]) for r in world.rows("history")}
+    assert told == {(1, 1, True), (2, 2, False), (2, 5, True), (3, 3, True)}
 
 
 def test_compacting_again_does_nothing(world: World, script: Script) -> None:
