@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from headwater import refresh as refresh_room
 from headwater.errors import SchemaConflict
 from headwater.lake import delta, rewrite
 from headwater.lake.tail import THROUGH
@@ -150,7 +152,7 @@ def test_a_large_table_is_compacted_when_its_tail_has_grown(
 
 @pytest.mark.usefixtures("small_files")
 def test_a_key_comes_back_after_another_engine_merged_the_history(world: World, script: Script) -> None:
-    """Then ended versions stand beside open ones, and one of the key is there, but none to take the place of."""
+    """Then ended versions stand beside open ones: the key is there, but no row to take the place of."""
     script.read(script.row("r", id=1, n=1), script.row("r", id=2, n=2), script.row("r", id=3, n=3))
     world.refresh()
     script.put(script.row("d", OTHERS, id=2))
@@ -165,6 +167,28 @@ def test_a_key_comes_back_after_another_engine_merged_the_history(world: World, 
     assert _tail(world) == 0
     told = {(r["id"], r["n"], r["is_current"]) for r in world.rows("history")}
     assert told == {(1, 1, True), (2, 2, False), (2, 5, True), (3, 3, True)}
+
+
+def test_ended_versions_are_sorted_only_where_there_is_room(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "SMALL_TABLE", -1)
+    monkeypatch.setattr(policy, "WRITES", 0)
+    script.read(*(script.row("r", id=n, n=0) for n in range(9)))
+    world.refresh()
+    script.put(*(script.row("u", id=8 - n, n=1) for n in range(9)))
+    world.refresh()
+    orders: list[tuple[str, ...]] = []
+    write = delta.Lake.write
+
+    def record(lake: delta.Lake, con: Any, rows: str, layout: Any, order: Any, width: int = 0) -> Any:
+        orders.append(tuple(order))
+        return write(lake, con, rows, layout, order, width)
+
+    monkeypatch.setattr(delta.Lake, "write", record)
+    monkeypatch.setattr(refresh_room, "_SHARE", 10**12)  # of the memory: no bytes at all
+    world.compact()
+    assert orders and not any("_hw_seq" in order for order in orders)
 
 
 def test_compacting_again_does_nothing(world: World, script: Script) -> None:

@@ -22,7 +22,7 @@ from headwater.lake.touched import files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
 from headwater.refresh.step import FIRST, KEYED, WHOLE
 
-#: Closed versions of tails up to so many rows are sorted by key.
+#: Closed versions of tails up to so many rows are sorted by key, where there is room for that.
 SORTED_ROWS = 1_000_000
 
 
@@ -146,7 +146,9 @@ class Compaction:
         closed, opened = self._history_rows(self._tail(reached))
         order = self._bench.order
         # What was closed is read whole or by time: of a long tail it stays as it comes, where a sort is dear.
-        closing = [*order, "_hw_seq"] if self._tail(reached).rows <= SORTED_ROWS else []
+        rows = self._tail(reached).rows
+        fits = rows <= SORTED_ROWS and rows * self._bench.row_bytes <= self._room
+        closing = [*order, "_hw_seq"] if fits else []
         if held is None or self._anew("history", held):
             self._run(f"CREATE OR REPLACE TEMP VIEW _hw_open AS {self._no_open(layout)}")
             add = self._bench.write(closed, layout, closing)

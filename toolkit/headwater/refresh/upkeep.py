@@ -46,8 +46,8 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
         reached = -1 if reached is None else reached
         run = _mergeable(changes, reached, FULL_ROWS)
         if run:
-            # Files of wide rows are full with fewer, and would become as many of the same: looked at only now,
-            # because it reads a few files.
+            # Files of wide rows are full with fewer, and would become as many of the same. Their width is
+            # looked at only now, because that reads a few files.
             width = work.lake.width(changes)
             run = _mergeable(changes, reached, min(FULL_ROWS, work.lake.file_rows(width) // 2))
             if run:
