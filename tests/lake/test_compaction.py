@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
+from headwater import refresh as refresh_room
 from headwater.errors import SchemaConflict
 from headwater.lake import delta, rewrite
 from headwater.lake.tail import THROUGH
@@ -147,12 +150,66 @@ def test_a_large_table_is_compacted_when_its_tail_has_grown(
     assert sum(1 for n in column(world, "n") if n == 1) == 9
 
 
+@pytest.mark.usefixtures("small_files")
+def test_a_key_comes_back_after_another_engine_merged_the_history(world: World, script: Script) -> None:
+    """Then ended versions stand beside open ones: the key is there, but no row to take the place of."""
+    script.read(script.row("r", id=1, n=1), script.row("r", id=2, n=2), script.row("r", id=3, n=3))
+    world.refresh()
+    script.put(script.row("d", OTHERS, id=2))
+    world.refresh()
+    world.compact()
+    assert world.storage.local
+    history = DeltaTable(str(world.storage.local / "lake" / table_path(TABLE) / "history"))
+    assert history.optimize.compact()["numFilesRemoved"] == 2
+    script.put(script.row("c", id=2, n=5))
+    world.refresh()
+    world.compact()
+    assert _tail(world) == 0
+    told = {(r["id"], r["n"], r["is_current"]) for r in world.rows("history")}
+    assert told == {(1, 1, True), (2, 2, False), (2, 5, True), (3, 3, True)}
+
+
+def test_ended_versions_are_sorted_only_where_there_is_room(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "SMALL_TABLE", -1)
+    monkeypatch.setattr(policy, "WRITES", 0)
+    script.read(*(script.row("r", id=n, n=0) for n in range(9)))
+    world.refresh()
+    script.put(*(script.row("u", id=8 - n, n=1) for n in range(9)))
+    world.refresh()
+    orders: list[tuple[str, ...]] = []
+    write = delta.Lake.write
+
+    def record(lake: delta.Lake, con: Any, rows: str, layout: Any, order: Any, width: int = 0) -> Any:
+        orders.append(tuple(order))
+        return write(lake, con, rows, layout, order, width)
+
+    monkeypatch.setattr(delta.Lake, "write", record)
+    monkeypatch.setattr(refresh_room, "_SHARE", 10**12)  # of the memory: no bytes at all
+    world.compact()
+    assert orders and not any("_hw_seq" in order for order in orders)
+
+
 def test_compacting_again_does_nothing(world: World, script: Script) -> None:
     script.read(script.row("r", id=1, n=1))
     world.refresh()
     before = world.lake.version(TABLE)
     world.compact()
     assert world.lake.version(TABLE) == before
+
+
+def test_compacting_after_a_load_that_found_nothing_new_does_nothing(world: World, script: Script) -> None:
+    script.read(script.row("r", id=1, n=1))
+    world.refresh()
+    script.read(script.row("r", id=1, n=1), epoch=2)
+    world.refresh()
+    before = world.lake.version(TABLE)
+    world.compact()
+    assert world.lake.version(TABLE) == before
+    script.put(script.row("u", id=1, n=2))
+    world.refresh()
+    assert column(world, "n") == [2]
 
 
 def test_a_lake_of_before_goes_on(world: World, script: Script) -> None:
@@ -234,6 +291,23 @@ def test_small_files_of_changes_become_one(
     assert max(counts) <= 12, "3 of each size, apart on either side of where the mirror ends"
     assert column(world, "n", "changes") == list(range(24))
     assert _tail(world) == 13
+
+
+@pytest.mark.usefixtures("small_files")
+def test_full_files_of_changes_are_left_alone(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows so wide that a file has few of them: merged, they would be the same files again."""
+    monkeypatch.setattr(upkeep, "MERGED", 4)
+    script.read(*(script.row("r", id=n, n=0) for n in range(10_000)))
+    world.refresh()
+    loaded = {path.name for path in world.lake.files(TABLE, "changes")}
+    assert len(loaded) == 5 and world.lake.version(TABLE, "changes") == 0
+    for n in range(3):
+        script.put(script.row("u", id=n, n=1))
+        world.refresh()
+    files = {path.name for path in world.lake.files(TABLE, "changes")}
+    assert loaded < files and len(files) == 8
 
 
 def test_files_that_left_long_ago_are_deleted(

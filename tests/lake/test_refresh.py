@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.config import HistoryNames, TableSpec
-from headwater.errors import ConfigError, Conflict, Corrupt, SchemaConflict
+from headwater.errors import ConfigError, Conflict, Corrupt, SchemaConflict, StorageError
 from headwater.lake import delta
 from headwater.lake.delta import Lake
 from headwater.model import META, STRIDE, ChangeBatch, Column, Mark, Position, TableId, TableSchema
@@ -307,6 +307,20 @@ def test_the_lake_is_rebuilt_when_its_folder_is_gone(world: World, script: Scrip
     script.put(script.row("u", id=1, n=2))
     world.refresh(after=0)
     assert column(world, "n", "changes") == [1, 2]
+
+
+def test_a_base_that_is_gone_is_not_an_empty_table(world: World, script: Script) -> None:
+    script.read(script.row("r", id=1, n=1))
+    world.refresh()
+    schema, local = world.lake.schema(TABLE), world.storage.local
+    assert schema and local
+    for kind in ("mirror", "history"):
+        shutil.rmtree(local / "lake" / table_path(TABLE) / kind)
+        with world.lake.connect() as con, pytest.raises(StorageError, match=f"no {kind} of this table"):
+            world.lake.relation(con, TABLE, kind, schema)
+    script.put(script.row("u", id=1, n=2))
+    world.refresh()
+    assert column(world, "n") == [2] and len(column(world, "n", "history")) == 2
 
 
 def test_a_table_that_was_empty_takes_its_first_rows(world: World, script: Script) -> None:

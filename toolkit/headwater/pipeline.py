@@ -280,6 +280,8 @@ class Pipeline:
         from headwater.state import hold
 
         specs = self._specs_in_lake()
+        if not specs:
+            raise ConfigError(f"pipeline {self.config.name} has read no table yet", hint="headwater run")
         chosen = configuration.select(tables or ["*.*"], list(specs))
         with hold(self.parts.state, self.config.name):
             lake, limit = self.parts.lake, self.config.memory_limit

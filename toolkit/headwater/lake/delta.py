@@ -138,8 +138,10 @@ class Lake:
             if kind == "history":
                 return history_rows(self, held, tail)
             return mirror_rows(self, held, tail, tail.changes.schema)
-        if empty is None:
-            raise StorageError(f"{table}: the lake has no {kind} of this table", hint="headwater run")
+        if empty is None or self.open(table, "changes") is not None:
+            # It had rows: no rows would be a wrong answer.
+            told = "   (a table has a history where its mode is history)" if kind == "history" else ""
+            raise StorageError(f"{table}: the lake has no {kind} of this table", hint=f"headwater run{told}")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
     def tail_rows(self, table: TableId) -> int:
@@ -176,8 +178,7 @@ class Lake:
         # A row group is built in memory, once for each thread.
         group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
         group = max(group // 2048, 1) * 2048
-        # At rest a row takes about half of what it takes in memory.
-        wanted = min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
+        wanted = self.file_rows(row_bytes)
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
@@ -199,6 +200,10 @@ class Lake:
             for row in written
             if row[1]
         ]
+
+    def file_rows(self, row_bytes: int) -> int:
+        """How many rows of a width in memory make a file: at rest they take about half of it."""
+        return min(FILE_ROWS, 2 * FILE_BYTES // max(row_bytes, 1))
 
     def _can_sort(self, con: DuckDBPyConnection, rows: str, row_bytes: int) -> bool:
         """Whether the order is to be had: DuckDB 2.0 spills a sort of narrow rows, but not of wide ones."""

@@ -76,7 +76,7 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
     spans = _spans(target, paths, swap)
     touched = list(paths)
     if not swap.everything:
-        touched = files_with(target, paths, swap.drop)
+        touched = files_with(target, paths, swap.drop, only=swap.only)
         if _disjoint(spans):
             new = f"(SELECT {quote(swap.drop.column)} AS _hw_k0 FROM ({swap.fresh}))"
             into = within_bounds(target.con, target.held, set(paths), swap.drop.like(new))

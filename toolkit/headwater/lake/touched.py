@@ -26,7 +26,8 @@ WHERE f.low IS NULL OR f.high IS NULL OR k._hw_k0 <= f.high
 
 _FOUND = """
 CREATE OR REPLACE TEMP TABLE {found} AS
-SELECT {names}, _hw_file FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows})) AS r
+SELECT {names}, _hw_file
+FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows}) WHERE {only}) AS r
 SEMI JOIN {keys} AS k ON {same_key}
 """
 
@@ -43,8 +44,13 @@ class Target:
     row_bytes: int  # about how wide a row is in memory
 
 
-def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_hw_places") -> list[str]:
-    """Those of `paths` that hold a row of `keys`; the keys found stay in the temporary table `found`."""
+def files_with(
+    target: Target, paths: Sequence[str], keys: Keys, found: str = "_hw_places", only: str = "TRUE"
+) -> list[str]:
+    """Those of `paths` that hold a row of `keys`; the keys found stay in the temporary table `found`.
+
+    `only` is SQL of which rows count.
+    """
     lake, held = target.lake, target.held
     near = within_bounds(target.con, held, set(paths), keys) if held else []
     names = ", ".join(keys.names)
@@ -59,7 +65,7 @@ def files_with(target: Target, paths: Sequence[str], keys: Keys, found: str = "_
     target.con.execute(
         _FOUND.format(
             found=found, names=names, parts=keys.named, cells=target.cells, rows=rows, keys=keys.relation,
-            same_key=same_key,
+            only=only, same_key=same_key,
         )
     ).fetchall()  # fmt: skip
     return [

@@ -22,7 +22,7 @@ from headwater.lake.touched import files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
 from headwater.refresh.step import FIRST, KEYED, WHOLE
 
-#: Closed versions of tails up to so many rows are sorted by key.
+#: Closed versions of tails up to so many rows are sorted by key, where there is room for that.
 SORTED_ROWS = 1_000_000
 
 
@@ -37,7 +37,8 @@ class Compaction:
         self._bench = Bench(work, Shape(changes.schema, frozenset()), self._lake.width(changes))
         self._run = self._bench.run
         self._reached: int | None = None  # what `_hw_order` and `_hw_fresh` begin behind
-        self._high = work.lake.highest(changes)
+        # A full load that found all rows as they were has made no version, and is in the bases all the same.
+        self._high = max(work.lake.highest(changes), int(changes.notes.get(WHOLE, -1)))
 
     def run(self) -> None:
         """Take in the tails; raises SchemaConflict for changes that do not fit what is under them."""
@@ -145,7 +146,9 @@ class Compaction:
         closed, opened = self._history_rows(self._tail(reached))
         order = self._bench.order
         # What was closed is read whole or by time: of a long tail it stays as it comes, where a sort is dear.
-        closing = [*order, "_hw_seq"] if self._tail(reached).rows <= SORTED_ROWS else []
+        rows = self._tail(reached).rows
+        fits = rows <= SORTED_ROWS and rows * self._bench.row_bytes <= self._room
+        closing = [*order, "_hw_seq"] if fits else []
         if held is None or self._anew("history", held):
             self._run(f"CREATE OR REPLACE TEMP VIEW _hw_open AS {self._no_open(layout)}")
             add = self._bench.write(closed, layout, closing)

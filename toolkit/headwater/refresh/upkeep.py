@@ -15,10 +15,8 @@ from headwater.refresh.parts import Work
 
 #: So many files of `changes` of about one size become one of the next size, so a row moves log(n) times.
 MERGED = 16
-#: Files of so many rows stay as they are, or of fewer that would take a good part of the memory ...
-FULL_ROWS = 200_000
-#: ... of a fold (`Work.room`): one over this.
-FULL_SHARE = 4
+#: Files of so many rows stay as they are, and those that take more than one over this of a fold's room.
+FULL_ROWS, FULL_SHARE = 200_000, 4
 #: A lake table is swept after so many commits at most ...
 SWEPT_AFTER = 1_000
 #: ... and a mirror or a history, which leaves old files with each, before they take much more than this.
@@ -45,11 +43,16 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
     changes, mirror = work.held["changes"], work.held["mirror"]
     if changes is not None and changes.schema.key and changes.files.num_rows >= MERGED:
         reached = through(mirror) if mirror is not None else None
-        width = max(work.lake.width(changes), 1)
-        full = min(FULL_ROWS, work.room // FULL_SHARE // width)
-        run = _mergeable(changes, -1 if reached is None else reached, full)
+        reached = -1 if reached is None else reached
+        run = _mergeable(changes, reached, FULL_ROWS)
         if run:
-            _merge(work, changes, run)
+            # Files of wide rows are full with fewer, and would become as many of the same. Their width is
+            # looked at only now, because that reads a few files.
+            width = work.lake.width(changes)
+            fitting = work.room // FULL_SHARE // max(width, 1)
+            run = _mergeable(changes, reached, min(FULL_ROWS, work.lake.file_rows(width) // 2, fitting))
+            if run:
+                _merge(work, changes, run, width)
     for kind, held in list(work.held.items()):
         if held is not None:
             often = _sweep_after(held)
@@ -58,9 +61,9 @@ def keep_up(work: Work, before: Mapping[Kind, int]) -> None:
 
 
 def _mergeable(changes: Held, reached: int, full: int) -> list[_File]:
-    """The newest files that make one of the next size, all below `full` rows.
+    """The newest files that make one of the next size; not across `reached`, where the tail begins.
 
-    Not across `reached`, where the tail begins.
+    A file of `full` rows stays as it is.
     """
     files = changes.files
     lows = files["min._hw_seq"].to_pylist() if "min._hw_seq" in files.column_names else [None]
@@ -83,10 +86,10 @@ def _mergeable(changes: Held, reached: int, full: int) -> list[_File]:
     return []
 
 
-def _merge(work: Work, changes: Held, run: Sequence[_File]) -> None:
+def _merge(work: Work, changes: Held, run: Sequence[_File], width: int) -> None:
     paths = [file.path for file in run]
     rows = f"SELECT * FROM {work.lake.scan(changes, paths)}"
-    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], work.lake.width(changes))
+    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], width)
     change = Change(changes.mark, changes.schema, changes.layout, add, paths, notes=changes.notes)
     reach("merge.before")
     work.held["changes"] = work.lake.commit(changes.table, "changes", changes, change)
