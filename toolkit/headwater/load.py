@@ -11,6 +11,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import cast
@@ -44,6 +45,18 @@ class Piece:
     part: str
     keys: pa.Table | None = None
     kept: bool = True  # whether the log shall say that this part is whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A batch with its place among all, its first number and the one behind it, and the part it completes."""
+
+    batch: ChangeBatch
+    epoch: int
+    place: int
+    base: int
+    after: int
+    part: str
 
 
 class Loading:
@@ -108,9 +121,17 @@ class Loading:
 
     def _work(self) -> None:
         try:
-            while (piece := self._take()) is not None:
-                for batch in self._read(piece):
-                    self._store(piece, batch)
+            # A batch is stored while the next one is read and decoded.
+            with ThreadPoolExecutor(1, "headwater-load-store") as store:
+                storing: Future[None] | None = None
+                while (piece := self._take()) is not None:
+                    for batch in self._read(piece):
+                        placed = self._place_batch(piece, batch)
+                        if storing is not None:
+                            storing.result()
+                        storing = store.submit(self._store, placed)
+                if storing is not None:
+                    storing.result()
         except BaseException as failed:  # noqa: BLE001  raised again where the steps are taken
             self._stored.put(failed)
         else:
@@ -164,7 +185,7 @@ class Loading:
         kept = bool(info.schema.key) and len(parts) > 1
         return [Piece(table, self._epochs.get(table, 0) + 1, part, kept=kept) for part in parts]
 
-    def _store(self, piece: Piece, batch: ChangeBatch) -> None:
+    def _place_batch(self, piece: Piece, batch: ChangeBatch) -> _Placed:
         ends = batch.phase == "snapshot_end"
         with self._placing:
             place, base = self._place, self._next_row
@@ -176,8 +197,11 @@ class Loading:
                 self._left[piece.table] -= 1
             whole = ends and not self._left[piece.table]
         placed = replace(batch, phase="snapshot_end" if whole else "snapshot")
-        part = piece.part if ends and piece.kept else ""
-        self._stored.put((place, Step(self._log.stage(placed, piece.epoch, base, part), after)))
+        return _Placed(placed, piece.epoch, place, base, after, piece.part if ends and piece.kept else "")
+
+    def _store(self, placed: _Placed) -> None:
+        ref = self._log.stage(placed.batch, placed.epoch, placed.base, placed.part)
+        self._stored.put((placed.place, Step(ref, placed.after)))
 
 
 def find_begun(log: RawLog, tables: Collection[TableId]) -> dict[TableId, Begun]:
