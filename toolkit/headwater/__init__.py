@@ -25,6 +25,8 @@ _HOMES = {
     "HeadwaterError": "headwater.errors",
     "Pipeline": "headwater.pipeline",
     "TableId": "headwater.model",
+    # What `%load_ext headwater` asks for; it is not part of this package, which knows no notebook.
+    "load_ipython_extension": "headwater_widgets.magic",
 }
 
 __all__ = ["HeadwaterError", "Pipeline", "TableId", "__version__", "errors"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from headwater.forecast import Forecast
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
-    from headwater.lake import Kind
     from headwater.raw import TableState
+    from headwater.reading import Reader
     from headwater.run import Runner
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
@@ -313,15 +314,29 @@ class Pipeline:
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """The current rows of a table, as a lazy DuckDB relation (`.pl()`, `.df()`, `.to_arrow_table()`)."""
-        return self._relation(name, "mirror")
+        return self._reader.rows(self._captured(name), "mirror")
 
     def history(self, name: str) -> duckdb.DuckDBPyRelation:
         """Every version of every row (SCD2)."""
-        return self._relation(name, "history")
+        return self._reader.rows(self._captured(name), "history")
 
-    def changes(self, name: str) -> duckdb.DuckDBPyRelation:
-        """Every change as a full row, in `_hw_seq` order when sorted by it."""
-        return self._relation(name, "changes")
+    def as_of(self, name: str, moment: datetime | str) -> duckdb.DuckDBPyRelation:
+        """The rows of a table as they were at a moment (ISO 8601, in UTC unless it says otherwise)."""
+        return self._reader.as_of(self._captured(name), moment)
+
+    def changes(self, name: str, since: datetime | str | int | None = None) -> duckdb.DuckDBPyRelation:
+        """Every change as a full row by order of the log, after a moment or a `_hw_seq` if given."""
+        return self._reader.changes(self._captured(name), since)
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """The answer to a query over `schema.table`, `history.schema.table` and `changes.schema.table`."""
+        return self._reader.ask(query, self.parts.log.tables())
+
+    @property
+    def _reader(self) -> Reader:
+        from headwater.reading import Reader
+
+        return Reader(self.parts.lake, self._newest, self.config.memory_limit)
 
     @contextmanager
     def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec]]]:
@@ -416,11 +431,3 @@ class Pipeline:
 
     def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
         return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}
-
-    def _relation(self, name: str, kind: Kind) -> duckdb.DuckDBPyRelation:
-        import duckdb
-
-        table = self._captured(name)
-        con = duckdb.connect(config={"memory_limit": self.config.memory_limit})
-        con.execute("SET TimeZone = 'UTC'")
-        return con.sql(f"SELECT * FROM {self.parts.lake.relation(con, table, kind, self._newest(table))}")
