@@ -202,8 +202,8 @@ def cast_sql(cast: Cast, column_type: pa.DataType, column_sql: str) -> tuple[str
 
     value     of `arrow_type(cast)`; NULL for NULL, for an `empty` text and for what does not fit
     bad       BOOLEAN, never NULL: the column is not NULL and its value does not fit
-    Raises ConfigError for a column that is neither text nor a number, or a float that is to be exact; for hex,
-    for one that is not bytes.
+    Raises ConfigError for a column that is neither text nor a number, or a float that is to be exact; and for
+    one that is to be hex and not bytes.
     """
     if cast.to == "hex":
         return _hex_sql(cast, column_type, column_sql)

@@ -174,8 +174,8 @@ _CAST = Field(
 _ON_CAST_ERROR = Field(
     "on_cast_error",
     "what becomes of a row with a value that does not fit its `cast`: `quarantine` sets it and all later "
-    "changes of its key aside, `null` leaves the cell empty and keeps the source's text in `_hw_text`, `fail` "
-    "stops the table; quarantine.md",
+    "changes of its key aside, `null` leaves the cell empty and keeps the source's text in `_hw_text`, "
+    "`fail` stops the table; quarantine.md",
     "null",
     choices=("quarantine", "null", "fail"),
     default="quarantine",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import yaml
 
@@ -216,17 +216,18 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
     made = TableSpec(table, mode, history, columns=columns, masks=masks)
-    return replace(made, **_casts(entry, file, place)) if "cast" in entry or "on_cast_error" in entry else made
+    return _with_casts(made, entry, file, place)
 
 
-def _casts(entry: Mapping[str, Plain], file: File, place: str) -> dict[str, Any]:
+def _with_casts(spec: TableSpec, entry: Mapping[str, Plain], file: File, place: str) -> TableSpec:
     given = cast(Mapping[str, Mapping[str, Plain]], _section(entry, "cast"))
     places = {column: f"{place}.cast.{column}" for column in given}
-    return {
-        "casts": {column: _cast(words, file, places[column]) for column, words in given.items()},
-        "on_cast_error": cast(CastErrors | None, entry.get("on_cast_error")),
-        "cast_lines": {column: file.where(at) for column, at in places.items()},
-    }
+    return replace(
+        spec,
+        casts={column: _cast(words, file, places[column]) for column, words in given.items()},
+        on_cast_error=cast(CastErrors | None, entry.get("on_cast_error")),
+        cast_lines={column: file.where(at) for column, at in places.items()},
+    )
 
 
 def _cast(given: Mapping[str, Plain], file: File, place: str) -> Cast:
@@ -351,7 +352,8 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     entry |= {"masks": masks} if masks else {}
-    entry |= {"cast": {c: its.letters() or its.words() for c, its in spec.casts.items()}} if spec.casts else {}
+    casts = {column: its.letters() or its.words() for column, its in spec.casts.items()}
+    entry |= {"cast": casts} if casts else {}
     return entry | ({"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {})
 
 

@@ -14,8 +14,8 @@ are the only input.
 from __future__ import annotations
 
 from headwater.columns import cast_from, changed_types, unite, widen
-from headwater.fold.segments import Batch, Segment, cut_segments
 from headwater.fold.retype import retyped
+from headwater.fold.segments import Batch, Segment, cut_segments
 from headwater.fold.statements import Gone, Shape, json_of, sql
 
 __all__ = [

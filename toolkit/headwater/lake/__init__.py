@@ -81,6 +81,7 @@ class Staged:
     schema: TableSchema
     high_seq: int  # the highest `_hw_seq` in them, -1 for none
     mark: Mark
+    made: str = ""  # by which casts it was folded, and the how manieth time
 
 
 class TableFormat(Protocol):

@@ -36,7 +36,7 @@ from headwater.lake.engine import Engines
 from headwater.lake.layout import history_layout, names_of, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.lake.tail import emptied, history_rows, is_outdated, mirror_rows, tail_of
+from headwater.lake.tail import MADE, emptied, history_rows, is_outdated, mirror_rows, tail_of
 from headwater.model import Mark, TableId, TableSchema
 from headwater.storage import Storage
 
@@ -145,6 +145,11 @@ class Lake:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint=f"headwater run{told}")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
+    def made(self, table: TableId) -> str:
+        """By which casts a table was folded; "" where it never had any."""
+        changes = self.open(table, "changes")
+        return changes.notes.get(MADE, "") if changes else ""
+
     def _of_one_making(self, held: Held) -> Held:
         """The table, or one without rows where its changes were folded again since, by other casts."""
         changes = None if held.kind == "changes" else self.open(held.table, "changes")
@@ -165,7 +170,8 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark)
+        made = held.notes.get(MADE, "")
+        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark, made)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""

@@ -83,9 +83,8 @@ def refresh(  # noqa: PLR0913
             try:
                 work = open_work(con, lake, specs[table], room)
                 before = {kind: its.version for kind, its in (*work.held.items(), *work.old.items()) if its}
-                if "changes" in work.old:
-                    batches = _collect(log, {table}, -1)[table]
-                moved = _fold(work, log, batches)
+                again = "changes" in work.old
+                moved = _fold(work, log, _collect(log, {table}, -1)[table] if again else batches)
                 keep_up(work, before)
             except HeadwaterError as error:
                 failures[table] = error
@@ -129,7 +128,8 @@ def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int) -
     if again or changes is None:
         made = next_making(wanted, max(said, key=making_number, default=""))
     old = {kind: its for kind, its in held.items() if its and (again or its.notes.get(MADE, "") != made)}
-    return Work(con, lake, spec, {kind: None if kind in old else held[kind] for kind in held}, room, made, old)
+    still = {kind: None if kind in old else its for kind, its in held.items()}
+    return Work(con, lake, spec, still, room, made, old)
 
 
 def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:

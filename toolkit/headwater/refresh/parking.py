@@ -1,8 +1,8 @@
-"""Parking: of the raw rows of a segment, those that wait, because a value in them or before them does not fit.
+"""Parking: of the raw rows of a segment, those that wait, because of a value that does not fit.
 
-Rows come as `headwater.fold.retype` leaves them: a text beside a cast column means that its value does not fit.
-A row like that waits, and so does each later change of its key, until the table is read again or emptied. In a
-table without a key the row waits alone. All other rows go on to the fold as if nothing had happened.
+Rows come as `headwater.fold.retype` leaves them: a text beside a cast column says a value does not fit.
+A row like that waits, and so does each later change of its key, until the table is read again or emptied. In
+a table without a key the row waits alone. All other rows go on to the fold as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Parking:
     # What waits.
 
     def park_snapshot(self, first: int) -> None:
-        """Set aside what does not fit in a full load that begins at `first`: what waited before is read anew."""
+        """Set aside what does not fit in a full load that begins at `first`; what waited is settled."""
         self.settled = first
         self._begin()
         if self._judge():
@@ -95,7 +95,7 @@ class Parking:
         return f"SELECT b.* FROM ({rows}) AS b ANTI JOIN _hw_parked AS p ON {same}"
 
     def _begin(self) -> None:
-        """Rows given up come in with NULL. Without a key it is their text that is given up, wherever it is."""
+        """Rows given up come in with NULL. Without a key their text is given up, wherever it is."""
         given_up = "SELECT CAST(NULL AS BIGINT) AS _hw_seq, CAST(NULL AS VARCHAR) AS _hw_text WHERE FALSE"
         quarantine = self._quarantine
         if quarantine is not None and DROPS in quarantine.notes:
@@ -122,9 +122,13 @@ class Parking:
 
     def _judge(self) -> bool:
         """Whether some row has to wait. Where none does, all of them go on."""
-        bad, wrong = self._rows(
-            f"SELECT count(*) FILTER ({self._bad}), count(*) FILTER ({self._wrong}) FROM _hw_sent"
-        )[0] if self._rules else (0, 0)
+        bad, wrong = (
+            self._rows(
+                f"SELECT count(*) FILTER ({self._bad}), count(*) FILTER ({self._wrong}) FROM _hw_sent"
+            )[0]
+            if self._rules
+            else (0, 0)
+        )
         if wrong and self._policy == "fail":
             self._refuse()
         waits = bool(wrong) and self._policy == "quarantine"
@@ -184,8 +188,8 @@ class Parking:
         while self._ask(moved):  # a chain of changes of key takes a step for each
             pass
         self._run(
-            f"CREATE TEMP TABLE _hw_parked AS SELECT {parts}, _hw_seq FROM _hw_places AS p SEMI JOIN _hw_from AS f "
-            f"ON {self._shape.same_key('p', 'f')} AND p.era = f.era AND p._hw_seq >= f._hw_first"
+            f"CREATE TEMP TABLE _hw_parked AS SELECT {parts}, _hw_seq FROM _hw_places AS p "
+            f"SEMI JOIN _hw_from AS f ON {self._shape.same_key('p', 'f')} AND p.era = f.era AND p._hw_seq >= f._hw_first"
         )
 
     def _fill(self) -> None:
@@ -218,8 +222,8 @@ class Parking:
         raise CastFailed(
             f"{table}: {name} = {value} does not fit {self._rules[name]}{of}, "
             f"change {seq} of raw log entry {entry}",
-            hint=f"mend the rule of {name} in `cast`, or choose on_cast_error: quarantine; or mend the row, then: "
-            + read_again(table),
+            hint=f"mend the rule of {name} in `cast`, or choose on_cast_error: quarantine; or mend the row, "
+            f"then: {read_again(table)}",
         )
 
     # What becomes of it.
@@ -239,11 +243,13 @@ class Parking:
             old = ", ".join([*cast_from(source.schema, key), *CARRIED, *OWN])
             kept = [f"SELECT {old} FROM {self._work.lake.scan(source)} WHERE {stays}"]
         mark = before.mark.seq if before else -1
-        rows = [f"SELECT {cells} FROM ({self._waiting(pieces)}) WHERE _hw_entry > {mark}"] if self.parked else []
-        add = self._bench.write(" UNION ALL ".join([*kept, *rows]), layout, ["_hw_seq"])
+        if self.parked:
+            kept.append(f"SELECT {cells} FROM ({self._waiting(pieces)}) WHERE _hw_entry > {mark}")
+        add = self._bench.write(" UNION ALL ".join(kept), layout, ["_hw_seq"])
         drops = source.notes.get(DROPS) if source else None
         notes = {**self._work.making, **({DROPS: drops} if drops else {})}
-        return Change(Mark(self._segment.epoch, self._segment.last), key, layout, add, replace=anew, notes=notes)
+        reached = Mark(self._segment.epoch, self._segment.last)
+        return Change(reached, key, layout, add, replace=anew, notes=notes)
 
     @property
     def _stood(self) -> int:
