@@ -18,7 +18,7 @@ from headwater.errors import ConfigError
 CASES = Path(__file__).parents[1] / "cases"
 _TYPES = {
     "string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "uint64": pa.uint64(),
-    "double": pa.float64(), "float": pa.float32(),
+    "double": pa.float64(), "float": pa.float32(), "binary": pa.binary(),
 }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_refusal(change: str, expected: str) -> None:
     [
         ("@I", pa.bool_()), ("@I", pa.date32()), ("@D(yyyyMMdd)", pa.date32()),
         ("@D(yyyyMMdd)", pa.timestamp("us")), ("@D(yyyyMMdd)", pa.float64()), ("@F", pa.binary()),
-        ("@T(yyyyMMdd)", pa.timestamp("us", "UTC")), ("@L", pa.time64("us")),
+        ("@T(yyyyMMdd)", pa.timestamp("us", "UTC")), ("@L", pa.time64("us")), ("hex", pa.string()),
         ("decimal(10,2)", pa.float64()),
     ],
 )  # fmt: skip

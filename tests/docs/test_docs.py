@@ -66,7 +66,7 @@ mask_key: env:K
 """
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "masks.md"])
+@pytest.mark.parametrize("name", ["configuration.md", "masks.md", "quarantine.md", "type-changes.md"])
 def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
     shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
     assert shown
@@ -82,6 +82,7 @@ def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
         "tables: a.b",
         "tables: [{mode: mirror}]", "mode: scd2", "source: {kind: postgres, password: hunter2}",
         "tables: [{name: a.b, masks: {}}]", "tables: [{name: a.b, masks: {c: sha}}]", "mask_key: k",
+        "tables: [{name: a.b, cast: {c: {format: x}}}]", "tables: [{name: a.b, on_cast_error: skip}]",
         "tables: [{name: a.b, masks: {c: {keep: 1}}}]", "tables: [{name: a.b, columns: []}]",
         "warehouse: {schema: A-b}", "dbt: {folder: ../x}", "memory_limit: 5", "store: {url: a, timeout: 0}",
     ],

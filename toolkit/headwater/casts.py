@@ -43,13 +43,14 @@ TARGETS: dict[str, Target] = {
         Target("date", "D", True, "day", pa.date32()),
         Target("timestamp", "T", True, "moment; in UTC when the format has an offset", pa.timestamp("us")),
         Target("time", "", True, "time of the day", pa.time64("us")),
+        Target("hex", "", False, "bytes as hexadecimal text in capitals", pa.string()),
     )
 }
 
 _ALIASES = {
     "int": "integer", "long": "bigint", "float": "double", "numeric": "decimal(18,2)",
     "decimal": "decimal(18,2)", "number": "decimal(18,2)",
-    "datetime": "timestamp", "real": "double",
+    "datetime": "timestamp", "real": "double", "hexadecimal": "hex",
 }  # fmt: skip
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
 _LETTERS = re.compile(r"@(?P<letter>.)(?P<rest>.*)", re.DOTALL)
@@ -201,8 +202,11 @@ def cast_sql(cast: Cast, column_type: pa.DataType, column_sql: str) -> tuple[str
 
     value     of `arrow_type(cast)`; NULL for NULL, for an `empty` text and for what does not fit
     bad       BOOLEAN, never NULL: the column is not NULL and its value does not fit
-    Raises ConfigError for a column that is neither text nor a number, or a float that is to be exact.
+    Raises ConfigError for a column that is neither text nor a number, or a float that is to be exact; and for
+    one that is to be hex and not bytes.
     """
+    if cast.to == "hex":
+        return _hex_sql(cast, column_type, column_sql)
     text = _text_sql(cast, column_type, column_sql)
     value = _number_sql(cast, column_type, column_sql) or _value_sql(cast, text)
     if not cast.empty:
@@ -210,6 +214,17 @@ def cast_sql(cast: Cast, column_type: pa.DataType, column_sql: str) -> tuple[str
     means_null = f"{text} IN ({', '.join(map(literal, cast.empty))})"
     value = f"CASE WHEN NOT {means_null} THEN {value} END"
     return value, f"({column_sql} IS NOT NULL AND NOT {means_null} AND ({value}) IS NULL)"
+
+
+def _hex_sql(cast: Cast, column_type: pa.DataType, column: str) -> tuple[str, str]:
+    """Bytes always fit; `empty` lists hexadecimal texts."""
+    if not pa.types.is_binary(column_type):
+        hint = "hex is for columns of bytes (bytea)"
+        raise ConfigError(f"a column of type {column_type} cannot become hex", hint=hint)
+    value = f"hex({column})"
+    if cast.empty:
+        value = f"CASE WHEN {value} NOT IN ({', '.join(map(literal, cast.empty))}) THEN {value} END"
+    return value, "FALSE"
 
 
 def _text_sql(cast: Cast, column_type: pa.DataType, column: str) -> str:

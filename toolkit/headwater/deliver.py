@@ -16,6 +16,7 @@ from headwater.failpoints import reach
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
 from headwater.model import TableId
+from headwater.quarantine import wanted_making
 from headwater.raw import RawLog
 from headwater.refresh import refresh
 from headwater.sources import Source
@@ -84,10 +85,13 @@ class Delivery:
             self._folded = memo.load_folded(parts.state, parts.config.name, memo.lake_id(parts.storage))
         return self._folded
 
-    def refresh(self, tally: Tally, *, hurry: bool = True) -> Mapping[TableId, HeadwaterError]:
+    def refresh(
+        self, tally: Tally, *, hurry: bool = True, again: Collection[TableId] = ()
+    ) -> Mapping[TableId, HeadwaterError]:
         """Fold what is new in the log; returns the tables that failed, after the others are done.
 
-        `hurry`: those that failed before are tried again now, else when their time has come.
+        hurry   those that failed before are tried again now, else when their time has come
+        again   look at these tables even where nothing is new: rows of them were given up
         """
         known, last = self.folded(), self._parts.log.last()
         if last is None:
@@ -96,6 +100,13 @@ class Delivery:
         for table in self._specs.keys() - whole - self._late.keys():
             self._late[table] = _Late(known.through)
         groups = self._groups(known.through, last.seq, whole, hurry=hurry)
+        rules = {t: made for t, s in self._specs.items() if (made := wanted_making(s, None))}
+        for table in (whole & self._specs.keys()) - self._late.keys():
+            # By other casts a table is folded from the start of the log.
+            if table in again or rules.get(table, "") != known.rules.get(table, ""):
+                groups = {after: tables - {table} for after, tables in groups.items()}
+                groups[-1] = groups.get(-1, set()) | {table}
+        groups = {after: tables for after, tables in groups.items() if tables}
         if not groups:
             return {}
         self._guard()
@@ -103,7 +114,10 @@ class Delivery:
         failed: dict[TableId, HeadwaterError] = {}
         for after, tables in groups.items():
             failed |= self._fold(tally, tables, (after, last.seq), marks)
-        self._folded = replace(known, through=last.seq, marks=marks)
+        looked = set().union(*groups.values()) - failed.keys()
+        seen = {t: rules.get(t, "") if t in looked else known.rules.get(t, "") for t in self._specs}
+        seen = {t: made for t, made in seen.items() if made}
+        self._folded = replace(known, through=last.seq, marks=marks, rules=seen)
         # The next process looks from where the table that waits longest was left.
         through = min([last.seq, *(late.after for late in self._late.values())])
         memo.save_folded(self._parts.state, self._parts.config.name, replace(self._folded, through=through))
@@ -117,7 +131,13 @@ class Delivery:
         name = parts.config.name
         seen = memo.load_published(parts.state, name, folded.lake, warehouse.path)
         seen = {} if full_refresh or not os.path.exists(warehouse.path) else seen
-        news = [t for t, mark in folded.marks.items() if t in self._specs and seen.get(t) != mark]
+        built = memo.load_made(parts.state, name, folded.lake, warehouse.path)
+        made = self._made(folded, built)
+        news = [
+            t
+            for t, mark in folded.marks.items()
+            if t in self._specs and (seen.get(t) != mark or made.get(t, "") != built.get(t, ""))
+        ]
         if not news:
             return None
         self._guard()
@@ -126,13 +146,21 @@ class Delivery:
         there = [t for t in folded.marks if t in self._specs and parts.lake.version(t, "changes") >= 0]
         staged = {t: parts.lake.staged(t) for t in there}
         reach("build.before")
-        built = publish(parts.config, staged, self._specs, news=news, full_refresh=full_refresh)
+        done = publish(parts.config, staged, self._specs, news=news, full_refresh=full_refresh)
         reach("build.after")
-        tally.add_built(built)
+        tally.add_built(done)
         marks = {**seen, **{t: folded.marks[t] for t in news}}
         memo.save_published(parts.state, name, folded.lake, warehouse.path, marks)
-        self._tell("handoff.finished", None, {"tables": len(news), "models": len(built.models)})
-        return built
+        if made != built:
+            memo.save_made(parts.state, name, folded.lake, warehouse.path, made)
+        self._tell("handoff.finished", None, {"tables": len(news), "models": len(done.models)})
+        return done
+
+    def _made(self, folded: memo.Folded, built: Collection[TableId]) -> dict[TableId, str]:
+        """By which casts the lake's tables were folded, as far as that can be news."""
+        tables = [t for t in folded.marks if t in built or (t in self._specs and self._specs[t].casts)]
+        made = {t: self._parts.lake.made(t) for t in tables}
+        return {t: said for t, said in made.items() if said}
 
     def _groups(
         self, through: int, last: int, whole: Collection[TableId], *, hurry: bool
@@ -160,6 +188,10 @@ class Delivery:
             counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
             tally.count(table).update({**counts, "versions": done.versions})
             self._tell("table.refreshed", table, counts)
+            if done.parked or done.nulled:
+                misfits = {"parked": done.parked, "nulled": done.nulled}
+                tally.count(table).update(misfits)
+                self._tell("table.quarantined", table, misfits)
         self._put_off(tables, failed, after)
         # Not from `results`: what an earlier run folded and did not live to note down counts as well. Not
         # beyond `upto`: what was logged since may not be folded yet, and a mark says that it is.

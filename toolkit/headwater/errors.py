@@ -10,6 +10,7 @@ HeadwaterError
   StorageError          the folder or bucket cannot be read or written
     Corrupt             a stored file is not the bytes its entry names
   Conflict              another writer won, or another runner holds the pipeline; reload and try again
+  CastFailed            a value does not fit the type its column is cast to, and the table is to stop then
   SchemaConflict        a column changed in a way the lake cannot carry
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
@@ -72,6 +73,10 @@ class Conflict(HeadwaterError):
 
 class SchemaConflict(HeadwaterError):
     """A column changed in a way the lake cannot carry."""
+
+
+class CastFailed(HeadwaterError):
+    """A value does not fit the type its column is cast to, and the table is to stop then."""
 
 
 class WarehouseError(HeadwaterError):

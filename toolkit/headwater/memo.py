@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.model import TableId
@@ -21,11 +21,15 @@ _LAKE_ID = "lake/id.json"
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The lake holds every entry up to `through`; `marks` names the newest entry with rows for each table."""
+    """The lake holds every entry up to `through`; `marks` names the newest entry with rows for each table.
+
+    `rules` names the casts that the tables were folded by which have some.
+    """
 
     lake: str
     through: int
     marks: Mapping[TableId, int]
+    rules: Mapping[TableId, str] = field(default_factory=dict)
 
 
 def lake_id(storage: Storage) -> str:
@@ -42,13 +46,15 @@ def load_folded(state: StateStore, pipeline: str, lake: str) -> Folded:
     saved = state.load(f"{pipeline}/folded")
     if saved is None or saved.value.get("lake") != lake:
         return Folded(lake, -1, {})
-    return Folded(lake, int(saved.value["through"]), _tables(saved.value["marks"]))
+    rules = _texts(saved.value.get("rules", []))
+    return Folded(lake, int(saved.value["through"]), _tables(saved.value["marks"]), rules)
 
 
 def save_folded(state: StateStore, pipeline: str, folded: Folded) -> None:
     """Remember how far the lake has come."""
     value = {"lake": folded.lake, "through": folded.through, "marks": _rows(folded.marks)}
-    _save(state, f"{pipeline}/folded", value)
+    rules = {"rules": _rows(folded.rules)} if folded.rules else {}
+    _save(state, f"{pipeline}/folded", {**value, **rules})
 
 
 def load_published(state: StateStore, pipeline: str, lake: str, warehouse: str) -> Mapping[TableId, int]:
@@ -67,6 +73,21 @@ def save_published(
     _save(state, f"{pipeline}/published", value)
 
 
+def load_made(state: StateStore, pipeline: str, lake: str, warehouse: str) -> Mapping[TableId, str]:
+    """By which casts the tables with some were folded when dbt last built them."""
+    saved = state.load(f"{pipeline}/made")
+    if saved is None or (saved.value.get("lake"), saved.value.get("warehouse")) != (lake, warehouse):
+        return {}
+    return _texts(saved.value["made"])
+
+
+def save_made(
+    state: StateStore, pipeline: str, lake: str, warehouse: str, made: Mapping[TableId, str]
+) -> None:
+    """Remember by which casts what the warehouse has was folded."""
+    _save(state, f"{pipeline}/made", {"lake": lake, "warehouse": warehouse, "made": _rows(made)})
+
+
 def load_samples(state: StateStore, pipeline: str) -> list[list[Any]]:
     """What the source said of its log the last few times; see `forecast.Sample`."""
     saved = state.load(f"{pipeline}/wal")
@@ -83,8 +104,12 @@ def _save(state: StateStore, key: str, value: Mapping[str, object]) -> None:
     state.save(key, value, expect=saved.version if saved else 0)
 
 
-def _rows(marks: Mapping[TableId, int]) -> list[list[str | int]]:
-    return [[t.namespace, t.name, seq] for t, seq in sorted(marks.items())]
+def _rows(marks: Mapping[TableId, int] | Mapping[TableId, str]) -> list[list[Any]]:
+    return [[t.namespace, t.name, said] for t, said in sorted(marks.items())]
+
+
+def _texts(rows: Iterable[list[str | int]]) -> dict[TableId, str]:
+    return {TableId(str(namespace), str(name)): str(said) for namespace, name, said in rows}
 
 
 def _tables(rows: Iterable[list[str | int]]) -> dict[TableId, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
 from headwater.canonical import quote
+from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
 from headwater.masking.rules import changed, describe
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from headwater.forecast import Forecast
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
+    from headwater.quarantine.problems import Problem
+    from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.reading import Reader
     from headwater.run import Runner
     from headwater.state import RunRecord
-    from headwater.verify import Relation, VerifyReport
+    from headwater.verify import Apart, Relation, VerifyReport
 
 #: Up to so many tables, `status` looks into the lake of each.
 _LOOKS = 200
@@ -66,6 +69,7 @@ class Plan:
 class TableStatus:
     """Where one table stands.
 
+    waiting  rows in the quarantine; None: not looked, as its columns have no casts
     tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
     """
 
@@ -75,6 +79,7 @@ class TableStatus:
     columns: int
     keyless: bool
     tail: int | None = None
+    waiting: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,8 @@ class Pipeline:
         """The source's preflight over the chosen tables; changes nothing."""
         infos = self.parts.source.tables()
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
-        return self.parts.source.check(wanted)
+        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
+        return [*self.parts.source.check(wanted), *casts]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -224,9 +230,8 @@ class Pipeline:
                     if not runner.settle(cut.position):
                         schemas = [self._newest(t) for t in chosen]
                         with self._lake_relations() as lake, self._warehouse_relations() as warehouse:
-                            checks = verify(
-                                cut, schemas, lake, warehouse, scratch=self.parts.storage.scratch()
-                            )
+                            scratch, apart = self.parts.storage.scratch(), self._apart
+                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=apart)
                         return VerifyReport(cut.position, tuple(checks))
         raise SourceError(
             "the tables change their columns faster than they can be compared", hint="headwater verify"
@@ -235,6 +240,7 @@ class Pipeline:
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
         from headwater.guard import LogGuard, Look
+        from headwater.quarantine.rows import count_waiting
         from headwater.state import holder, last_runs
 
         parts = self.parts
@@ -265,6 +271,7 @@ class Pipeline:
                     len(c.columns),
                     not c.key,
                     parts.lake.tail_rows(t) if looks else None,
+                    count_waiting(parts.lake, t) if looks and self.config.spec(t).casts else None,
                 )
                 for t, s, c in schemas
             ],
@@ -293,6 +300,62 @@ class Pipeline:
         from headwater.explain import explain
 
         return explain(self.parts.log, self.parts.lake, self._captured(table), key, values=values)
+
+    def quarantine(self, tables: Sequence[str] | None = None) -> Sequence[Queue]:
+        """What waits because a value did not fit its cast, for each of the tables (patterns; default: all).
+
+        Works without the source, and while another process runs the pipeline.
+        """
+        from headwater.quarantine.rows import look
+
+        found = [look(self.parts.lake, table) for table in self._cast_tables(tables)]
+        return [queue for queue in found if queue is not None]
+
+    def waiting(self, table: str, keys: Sequence[str] = (), limit: int = 1000) -> Sequence[Waiting]:
+        """The first rows of a table that wait, in the order of the log; `keys` as `explain` takes them."""
+        from headwater.quarantine.rows import waiting_rows
+
+        return waiting_rows(self.parts.lake, self._captured(table), keys, limit)
+
+    def retry(
+        self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = (), *, build: bool = True
+    ) -> RunRecord:
+        """Fold the tables whose casts changed again from the raw log, and build; the source is not read.
+
+        What fits now comes in as if it always had; what still does not fit goes on waiting.
+        """
+        with self._holding(sinks) as runner:
+            return runner.fold_again("retry", self._cast_tables(tables), build=build)
+
+    def give_up(
+        self, table: str, keys: Sequence[str] = (), sinks: Sequence[Sink] = (), *, build: bool = True
+    ) -> RunRecord:
+        """Take the waiting rows of a table (or of these keys) in, with NULL for values that do not fit.
+
+        The source's text of each stays beside it, in `_hw_text`.
+        """
+        from headwater.quarantine.rows import give_up
+
+        chosen = self._captured(table)
+        with self._holding(sinks) as runner:
+            count = give_up(self.parts.lake, chosen, keys)
+            told = f"{chosen}: {count:,} rows given up: NULL in place of what does not fit"
+            return runner.fold_again("drop", [chosen], [told] if count else (), build=build)
+
+    @contextmanager
+    def _holding(self, sinks: Sequence[Sink]) -> Iterator[Runner]:
+        """Hold the pipeline and give a runner that only works on what was captured."""
+        from headwater.run import Runner
+        from headwater.state import hold
+
+        with hold(self.parts.state, self.config.name) as lease:
+            yield Runner(self.parts, self._specs_in_lake(), (), sinks, guard=lease.check)
+
+    def _cast_tables(self, tables: Sequence[str] | None) -> Sequence[TableId]:
+        """The captured tables (patterns; default: all) that are cast, or were."""
+        known = sorted(self.parts.log.tables())
+        chosen = configuration.select(tables, known) if tables else known
+        return [t for t in chosen if self.config.spec(t).casts or self.parts.lake.made(t)]
 
     def dbt_generate(self, *, force: bool = False) -> Generated:
         """Write the dbt models of all tables in the lake into the project; `force` replaces edited ones."""
@@ -368,9 +431,32 @@ class Pipeline:
                     f"{info.schema.table} is read again: other masks for {', '.join(unlike)} than in what is"
                     " stored, and what is stored keeps the ones it has (docs/masks.md)"
                 )
+        for problem in self._cast_problems(infos.values(), [i.schema.table for i in chosen]):
+            raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
+
+    def _cast_problems(self, infos: Iterable[TableInfo], tables: Sequence[TableId]) -> Sequence[Problem]:
+        """Casts that cannot be made. A column that went from the source is still one of what was stored."""
+        from headwater.quarantine.problems import find_problems
+
+        if not any(spec.casts for spec in self.config.overrides.values()):
+            return []
+        state, schemas = self.parts.log.tables(), {}
+        for info in infos:
+            schema = info.schema
+            if schema.table in state and self.config.spec(schema.table).casts:
+                names = {c.name for c in schema.columns}
+                held = self.parts.lake.schema(schema.table, "changes")
+                gone = [c for c in held.columns if c.name not in names] if held else []
+                casts = self.config.spec(schema.table).casts
+                gone = [
+                    replace(c, type=arrow_type(casts[c.source_name])) for c in gone if c.source_name in casts
+                ]
+                schema = replace(schema, columns=(*schema.columns, *gone))
+            schemas[schema.table] = schema
+        return find_problems(self.config, schemas, tables)
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""
@@ -396,6 +482,19 @@ class Pipeline:
     def _newest(self, table: TableId) -> TableSchema:
         log = self.parts.log
         return log.schema(table, log.tables()[table].schema)
+
+    def _apart(self, table: TableId) -> Apart:
+        """What of a table cannot be compared with the source, by its casts."""
+        from headwater.fold import retyped
+        from headwater.quarantine.rows import waiting_keys
+        from headwater.verify import Apart
+
+        casts, schema = self.config.spec(table).casts, self._newest(table)
+        if not casts:
+            return Apart()
+        changed = zip(schema.columns, retyped(schema, casts).columns, strict=True)
+        columns = frozenset(before.name for before, after in changed if before.type != after.type)
+        return Apart(columns, *waiting_keys(self.parts.lake, schema))
 
     @contextmanager
     def _lake_relations(self) -> Iterator[Relation]:

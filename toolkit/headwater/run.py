@@ -55,6 +55,15 @@ class Runner:
             self._deliver(tally, build=build)
         return self._finish(tally)
 
+    def fold_again(
+        self, mode: str, tables: Collection[TableId], notes: Sequence[str] = (), *, build: bool = True
+    ) -> RunRecord:
+        """Fold tables once more, by the casts they have now, and build; the source is not read."""
+        with self._recorded(Tally(mode)) as tally:
+            tally.notes += notes
+            self._deliver(tally, build=build, again=tables)
+        return self._finish(tally)
+
     def settle(self, until: Position, *, build: bool = True) -> frozenset[TableId]:
         """Bring log, lake and warehouse to exactly `until`, after a `run`; returns tables to read again."""
         with self._recorded(Tally("verify")) as tally:
@@ -93,8 +102,8 @@ class Runner:
         """Pass an event to the sinks."""
         tell(self._sinks, Event(kind, self.parts.config.name, table, data))
 
-    def _deliver(self, tally: Tally, *, build: bool) -> None:
-        failed = self._delivery.refresh(tally)
+    def _deliver(self, tally: Tally, *, build: bool, again: Collection[TableId] = ()) -> None:
+        failed = self._delivery.refresh(tally, again=again)
         if failed:
             raise next(iter(failed.values()))
         if build:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -48,6 +48,20 @@ class KeyDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """What a lake does not have as the source has it, by its casts.
+
+    columns   those with another type
+    keys      canonical texts (`row_text`) of keys that wait in the quarantine
+    rows      of a table without a key, how many rows wait
+    """
+
+    columns: frozenset[str] = frozenset()
+    keys: Sequence[str] = ()
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TableCheck:
     """One table compared; a target that lacks the table counts as empty. `warehouse` is None without one."""
 
@@ -59,6 +73,8 @@ class TableCheck:
     differing: tuple[KeyDifference, ...]
     seconds: float
     masked: tuple[str, ...] = ()  # columns that the source cannot be compared in
+    retyped: tuple[str, ...] = ()  # columns with another type than in the source, not compared
+    waiting: int = 0  # keys (without a key: rows) in the quarantine, not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +134,16 @@ def verify(
     warehouse: Relation | None = None,
     *,
     scratch: str | Path | None = None,
+    apart: Callable[[TableId], Apart] = lambda _: Apart(),
 ) -> list[TableCheck]:
     """Compare each table of the cut with the lake, and with the warehouse if there is one.
+
+    apart   what is not to be compared of a table
 
     Lake and warehouse must stand at the cut's position. Where a digest differs, the table is read once
     through the cut into a temporary file under `scratch` (default: the system's) to name the keys.
     """
-    return [_check(cut, schema, lake, warehouse, scratch) for schema in tables]
+    return [_check(cut, schema, lake, warehouse, scratch, apart(schema.table)) for schema in tables]
 
 
 def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -> Digest:
@@ -134,10 +153,17 @@ def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -
     return Digest(rows, (int(words[0]), int(words[1]), int(words[2]), int(words[3])))
 
 
-def _check(
-    cut: Cut, schema: TableSchema, lake: Relation, warehouse: Relation | None, scratch: str | Path | None
+def _check(  # noqa: PLR0913
+    cut: Cut,
+    schema: TableSchema,
+    lake: Relation,
+    warehouse: Relation | None,
+    scratch: str | Path | None,
+    apart: Apart,
 ) -> TableCheck:
     started = time.monotonic()
+    retyped = tuple(c.name for c in schema.columns if c.name in apart.columns)
+    schema = replace(schema, columns=tuple(c for c in schema.columns if c.name not in retyped))
     plain, masked = schema.unmasked(), tuple(c.name for c in schema.columns if c.mask)
     targets = {"lake": lake(schema.table)} | ({"warehouse": warehouse(schema.table)} if warehouse else {})
     with ThreadPoolExecutor(1, "headwater-verify") as beside:
@@ -147,14 +173,22 @@ def _check(
         found = {where: digest(plain, *target) if target else Digest(0) for where, target in targets.items()}
         source = asked.result()
     wrong = [where for where, its in found.items() if its != source]
+    if apart.rows:  # without a key only their number says what is not there
+        wrong = [where for where in wrong if found[where].rows + apart.rows != source.rows]
     differing: list[KeyDifference] = []
     if any(targets[where] for where in wrong):
         with _truth(cut, schema, scratch) as truth:
-            for where in wrong:
-                differing += _differences(schema, truth, where, targets[where])
+            for where in list(wrong):
+                named = _differences(schema, truth, where, targets[where], apart.keys)
+                differing += named
+                if apart.keys and not named:
+                    wrong.remove(where)
     seconds = time.monotonic() - started
-    lake_has, warehouse_has, named = found["lake"], found.get("warehouse"), tuple(differing)
-    return TableCheck(schema.table, source, lake_has, warehouse_has, not wrong, named, seconds, masked)
+    waiting = len(apart.keys) or apart.rows
+    return TableCheck(
+        schema.table, source, found["lake"], found.get("warehouse"), not wrong, tuple(differing), seconds,
+        masked, retyped, waiting,
+    )  # fmt: skip
 
 
 def _held(relation: str, connection: DuckDBPyConnection) -> dict[str, str]:
@@ -191,10 +225,12 @@ class _Side:
     schema: TableSchema
     relation: str
     held: Mapping[str, str]
+    without: bool = False  # whether the keys in `_hw_without` are left out
 
     def rows(self) -> str:
         """SQL of each row's key text `k` and MD5 `h`; a table without a key has the MD5 as its key."""
-        return f"SELECT {self._key_and_row()} FROM ({self._texts()})"
+        rows = f"SELECT {self._key_and_row()} FROM ({self._texts()})"
+        return f"SELECT * FROM ({rows}) ANTI JOIN _hw_without USING (k)" if self.without else rows
 
     def details(self) -> str:
         """SQL of `k`, then the key's values for a person, then the MD5 of each column's text."""
@@ -221,14 +257,20 @@ class _Side:
 
 
 def _differences(
-    schema: TableSchema, truth: str, where: str, target: tuple[str, DuckDBPyConnection] | None
+    schema: TableSchema,
+    truth: str,
+    where: str,
+    target: tuple[str, DuckDBPyConnection] | None,
+    without: Sequence[str] = (),
 ) -> list[KeyDifference]:
-    """Up to LIMIT keys whose rows are not the same."""
+    """Up to LIMIT keys whose rows are not the same; not those whose text is in `without`."""
     if target is None:
         return []
     relation, connection = target
-    ours = _Side(schema, truth, held_types(schema))
-    theirs = _Side(schema, relation, _held(relation, connection))
+    if without:
+        connection.register("_hw_without", pa.table({"k": pa.array(without, pa.string())}))
+    ours = _Side(schema, truth, held_types(schema), bool(without))
+    theirs = _Side(schema, relation, _held(relation, connection), bool(without))
     slices = _unequal_slices(ours, theirs, connection)
     if not slices:
         return []
@@ -310,6 +352,10 @@ def _describe(check: TableCheck) -> list[str]:
     if check.masked:
         number = f"{len(check.masked)} column{'s' if len(check.masked) > 1 else ''}"
         lines.append(f"  {number} masked, not compared: {', '.join(check.masked)}")
+    if check.retyped:
+        lines.append(f"  cast to another type, not compared: {', '.join(check.retyped)}")
+    if check.waiting:
+        lines.append(f"  {check.waiting:,} in quarantine, not compared: headwater quarantine list")
     for found in check.differing:
         columns = f" in {', '.join(found.columns)}" if found.columns else ""
         lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")

@@ -14,6 +14,7 @@ from headwater.printable import size as in_units
 if TYPE_CHECKING:
     from headwater.model import Finding, TableId, TableInfo
     from headwater.pipeline import Plan, Status
+    from headwater.quarantine.rows import Queue, Waiting
     from headwater.state import RunRecord
 
 #: Facts of a source that are bytes.
@@ -154,7 +155,7 @@ def record(run: RunRecord, *, verbose: bool = True) -> list[str]:
         way = f"from {run.from_position} to {run.to_position}" if moved else f"at {run.to_position}"
         head = f", source at {run.source_head}" if run.source_head else ""
         lines.append(f"  {printable(way + head)}: {behind(run.behind_bytes)}")
-    lines += [f"  {line}" for line in _counts(run)]
+    lines += [f"  {line}" for line in (*_counts(run), *_misfits(run))]
     if run.models_built or run.tests_passed:
         lines.append(f"  dbt: {run.models_built:,} models built, {run.tests_passed:,} tests passed")
     lines += [f"  warning: {printable(w)}" for w in run.warnings]
@@ -174,6 +175,39 @@ def _counts(run: RunRecord) -> list[str]:
     for name, c in moved.items():
         rows.append([name, *(number(n) for n in (c.rows_in, c.inserted, c.updated, c.deleted, c.versions))])
     return align(rows, right="12345")
+
+
+def _misfits(run: RunRecord) -> list[str]:
+    """What did not fit its cast in a run."""
+    lines = []
+    for name, count in run.tables.items():
+        if count.parked:
+            lines.append(f"{printable(name)}: {count.parked:,} rows wait in quarantine")
+        if count.nulled:
+            lines.append(f"{printable(name)}: {count.nulled:,} rows with NULL for a value that does not fit")
+    return lines + (["see: headwater quarantine list"] if any(c.parked for c in run.tables.values()) else [])
+
+
+def queues(found: Sequence[Queue]) -> list[str]:
+    """What waits, table by table."""
+    if not found:
+        return ["nothing waits in quarantine"]
+    rows = [["table", "misfits", "queued", "keys", "columns", "since"]]
+    for q in found:
+        counts = number(q.misfits), number(q.queued), "-" if q.keys is None else number(q.keys)
+        rows.append([str(q.table), *counts, q.columns, f"{q.since:%Y-%m-%d %H:%M:%S}"])
+    return [*align(rows, right="123"), "next: mend the rules in `cast`, then: headwater quarantine retry"]
+
+
+def waiting(found: Sequence[Waiting]) -> list[str]:
+    """The rows that wait, in order."""
+    if not found:
+        return ["nothing waits"]
+    rows = [["seq", "op", "at", "key", "does not fit", "row"]]
+    for row in found:
+        at, cells = f"{row.at:%Y-%m-%d %H:%M:%S}", ", ".join(f"{n}={v!r}" for n, v in row.row.items())
+        rows.append([str(row.seq), row.op, at, row.key, row.rules or "(queued)", cells])
+    return align(rows, right="0")
 
 
 def round_line(run: RunRecord) -> str:
@@ -207,6 +241,10 @@ def status(found: Status) -> list[str]:
     lines += [
         f"    {printable(str(t.table))}: {t.tail:,} changes beside the files of its mirror"
         for t in tails[:10]
+    ]
+    lines += [
+        f"    {printable(str(t.table))}: {t.waiting:,} rows wait in quarantine   (headwater quarantine list)"
+        for t in [t for t in found.tables if t.waiting][:10]
     ]
     if found.runs:
         lines += [f"  {line}" for line in _runs(found.runs)]

@@ -121,8 +121,8 @@ def run(args: Namespace) -> Answer:
 #: What a follower tells beside its rounds.
 _TOLD = frozenset(
     {
-        "table.loaded", "run.retrying", "table.failed", "refresh.failed", "handoff.failed", "record.failed",
-        "wal.warning",
+        "table.loaded", "run.retrying", "table.failed", "table.quarantined", "refresh.failed",
+        "handoff.failed", "record.failed", "wal.warning",
     }
 )  # fmt: skip
 
@@ -173,6 +173,25 @@ def explain(args: Namespace) -> Answer:
         line = f"{printable(args.table)} has never had the key {printable(args.key)}"
         return Answer(DONE, {"steps": []}, [line])
     return Answer(DONE, {"steps": show.plain(found)}, show.steps(found))
+
+
+def quarantine(args: Namespace) -> Answer:
+    """What waits, and what is to become of it."""
+    with _pipeline(args) as pipeline:
+        if args.action == "list":
+            queues = pipeline.quarantine(args.patterns or None)
+            return Answer(DONE, {"tables": show.plain(queues)}, show.queues(queues))
+        if args.action == "show":
+            rows = pipeline.waiting(args.table, args.key or (), args.limit)
+            return Answer(DONE, {"rows": show.plain(rows)}, show.waiting(rows))
+        with _watched(args) as sinks:
+            if args.action == "retry":
+                record = pipeline.retry(args.patterns or None, sinks, build=not args.no_dbt)
+            else:
+                record = pipeline.give_up(args.table, args.key or (), sinks, build=not args.no_dbt)
+        queues = pipeline.quarantine()
+    document = {**record.to_json(), "waiting": show.plain(queues)}
+    return Answer(DONE, document, [*show.record(record, verbose=False), *show.queues(queues)])
 
 
 def dbt(args: Namespace) -> Answer:
@@ -271,6 +290,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "status": status,
     "verify": verify,
     "explain": explain,
+    "quarantine": quarantine,
     "dbt": dbt,
     "demo": demo,
     "version": versions,

@@ -60,6 +60,7 @@ def make_parser() -> Parser:
     _add_setup(commands)
     _add_running(commands)
     _add_looking(commands)
+    _add_quarantine(commands)
     _add_dbt(commands)
     about = "print the versions of headwater and what it stands on"
     _add(commands, "version", about, "headwater version --json", words=False)
@@ -215,6 +216,46 @@ def _add_looking(commands: Commands) -> None:
     explain.add_argument("--values", action="store_true", help="show the values of the rows too")
 
 
+def _add_quarantine(commands: Commands) -> None:
+    lines = (
+        "headwater quarantine list\nheadwater quarantine show public.orders --key 42\n"
+        "headwater quarantine retry\nheadwater quarantine drop public.orders --key 42"
+    )
+    about = "look at rows that wait because a value did not fit its cast, and settle them"
+    quarantine = _add(commands, "quarantine", about, lines, words=False)
+    actions = quarantine.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser, required=True)
+    listing = _add(actions, "list", "count what waits, table by table", "headwater quarantine list")
+    show = _add(
+        actions,
+        "show",
+        "show the rows of a table that wait, in order, as the source wrote them",
+        "headwater quarantine show public.orders\nheadwater quarantine show public.orders --key 42 --json",
+    )
+    retry = _add(
+        actions,
+        "retry",
+        "after a rule in `cast` was mended: fold the tables again from the raw log",
+        "headwater quarantine retry\nheadwater quarantine retry public.orders",
+    )
+    drop = _add(
+        actions,
+        "drop",
+        "give values up: their rows come in, with NULL in place of what does not fit and the text beside it",
+        "headwater quarantine drop public.orders --key 42\nheadwater quarantine drop public.orders",
+    )
+    for parser in (listing, retry):
+        parser.add_argument("patterns", nargs="*", metavar="TABLE", help="only these tables or patterns")
+    for parser in (show, drop):
+        parser.add_argument("table", metavar="TABLE", help="the table, as `headwater tables` writes it")
+        key = "only this key, as `explain` takes it; may be repeated"
+        parser.add_argument("--key", metavar="KEY", action="append", help=key)
+    show.add_argument(
+        "--limit", metavar="ROWS", type=_count, default=1000, help="at most so many rows (default: 1000)"
+    )
+    for parser in (retry, drop):
+        parser.add_argument("--no-dbt", action="store_true", help="stop at the lake: no staging, no dbt")
+
+
 def _add_dbt(commands: Commands) -> None:
     examples = "headwater dbt generate\nheadwater dbt build"
     dbt = _add(commands, "dbt", "write or build the dbt models", examples, words=False)
@@ -253,6 +294,12 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
 def _below(parser: argparse.ArgumentParser, name: str | None) -> argparse.ArgumentParser:
     found = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     return found[0][name] if found and name else parser
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError("expected a number of rows")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

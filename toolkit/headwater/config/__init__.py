@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from headwater.casts import Cast
 from headwater.config.patterns import Pattern, parse_column, parse_pattern, quote_table, select
 from headwater.model import TableId
 from headwater.secrets import Secret
 
 __all__ = [
+    "CastErrors",
     "Compact",
     "Config",
     "DbtConfig",
@@ -35,6 +37,7 @@ __all__ = [
 
 Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
+CastErrors = Literal["quarantine", "null", "fail"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -62,6 +65,9 @@ class TableSpec:
 
     columns   the columns to copy, as `parse_column` reads them; () for all
     masks     by the column's name at the source
+    casts     by the column's name at the source
+    on_cast_error  what becomes of a row with a value that does not fit; None: as other settings of it say
+    cast_lines     where each cast stands, as `file:line`
     """
 
     table: TableId
@@ -70,6 +76,9 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    casts: Mapping[str, Cast] = field(default_factory=dict)
+    on_cast_error: CastErrors | None = None
+    cast_lines: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def restricts(self) -> bool:
@@ -128,7 +137,8 @@ class Config:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
         Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
-        that a later entry about something else unmasks nothing; the last one counts for each column.
+        that a later entry about something else unmasks nothing; the last one counts for each column. So do
+        casts, and `on_cast_error` is that of the last fitting entry that says it.
         """
         made = TableSpec(table, self.mode, self.history)
         for pattern in reversed(list(self.overrides)):
@@ -138,7 +148,14 @@ class Config:
         choices = [o for p, o in self.overrides.items() if o.restricts and parse_pattern(p).fits(table)]
         columns = next((o.columns for o in reversed(choices) if o.columns), ())
         masks = {c: m for o in choices for c, m in o.masks.items()}
-        return replace(made, compact=self.compact, columns=columns, masks=masks)
+        made = replace(made, compact=self.compact, columns=columns, masks=masks)
+        retyped = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        return replace(
+            made,
+            casts={c: its for o in retyped for c, its in o.casts.items()},
+            on_cast_error=next((o.on_cast_error for o in reversed(retyped) if o.on_cast_error), None),
+            cast_lines={c: line for o in retyped for c, line in o.cast_lines.items()},
+        )
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""

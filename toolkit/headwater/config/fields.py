@@ -12,6 +12,7 @@ Kind = Literal["text", "path", "number", "flag", "secret", "moment", "mapping", 
 class Field:
     """One field: what it means, what it may hold, and an example a user can copy.
 
+    blank     of a text: it may be empty
     kind      "path": relative to the file; "secret": a reference only; "moment": a date, a time or null
     pattern   a regular expression for the whole text; `wants` says the same in words
     fields    of a mapping
@@ -30,6 +31,7 @@ class Field:
     pattern: str = ""
     wants: str = ""
     highest: int = 0
+    blank: bool = False
     fields: tuple[Field, ...] = ()
     item: Field | None = None
     short: Field | None = None
@@ -147,6 +149,38 @@ _MASKS = Field(
     ),
 )  # fmt: skip
 
+_CAST = Field(
+    "cast",
+    "the type that a column gets in the lake and behind it, in letters or in words: `@I`, `@D(yyyyMMdd)`, "
+    "`bigint`, `{to: date, format: yyyyMMdd}`; type-changes.md",
+    "{orderdate: {to: date, format: yyyyMMdd}, qty: '@I'}",
+    kind="mapping",
+    each=Field(
+        "cast",
+        "one column's type",
+        "{to: date, format: yyyyMMdd, empty: ['00000000']}",
+        kind="mapping",
+        fields=(
+            Field("to", "the type: `integer`, `bigint`, `double`, `decimal(p,s)`, `date`, `timestamp`, "
+                  "`time`, or `hex` for bytes", "date", required=True),
+            Field("format", "how the source writes a date or time", "yyyyMMdd"),
+            Field("empty", "texts that mean NULL", "['00000000', '']", kind="list",
+                  item=Field("empty", "a text that means NULL", "'00000000'", blank=True)),
+        ),
+        short=Field("cast", "one column's type, in letters or in a word", "'@D(yyyyMMdd)'"),
+    ),
+)  # fmt: skip
+
+_ON_CAST_ERROR = Field(
+    "on_cast_error",
+    "what becomes of a row with a value that does not fit its `cast`: `quarantine` sets it and all later "
+    "changes of its key aside, `null` leaves the cell empty and keeps the source's text in `_hw_text`, "
+    "`fail` stops the table; quarantine.md",
+    "null",
+    choices=("quarantine", "null", "fail"),
+    default="quarantine",
+)
+
 _COLUMNS = Field(
     "columns",
     "the columns to copy: names or globs, `!` leaves columns out; without it all",
@@ -167,6 +201,8 @@ _TABLE = Field(
         _HISTORY,
         _COLUMNS,
         _MASKS,
+        _CAST,
+        _ON_CAST_ERROR,
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip

@@ -11,7 +11,9 @@ from typing import cast
 
 import yaml
 
+from headwater.casts import Cast, read_cast
 from headwater.config import (
+    CastErrors,
     Compact,
     Config,
     DbtConfig,
@@ -213,7 +215,27 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
-    return TableSpec(table, mode, history, columns=columns, masks=masks)
+    made = TableSpec(table, mode, history, columns=columns, masks=masks)
+    return _with_casts(made, entry, file, place)
+
+
+def _with_casts(spec: TableSpec, entry: Mapping[str, Plain], file: File, place: str) -> TableSpec:
+    given = cast(Mapping[str, Mapping[str, Plain]], _section(entry, "cast"))
+    places = {column: f"{place}.cast.{column}" for column in given}
+    return replace(
+        spec,
+        casts={column: _cast(words, file, places[column]) for column, words in given.items()},
+        on_cast_error=cast(CastErrors | None, entry.get("on_cast_error")),
+        cast_lines={column: file.where(at) for column, at in places.items()},
+    )
+
+
+def _cast(given: Mapping[str, Plain], file: File, place: str) -> Cast:
+    """One type change: `{cast: text}` is the short form."""
+    try:
+        return read_cast(str(given["cast"]) if "cast" in given else given)
+    except ConfigError as failed:
+        raise file.refuse_at(place, f"`{place}`: {failed}", failed.hint) from None
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -329,7 +351,10 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
-    return entry | ({"masks": masks} if masks else {})
+    entry |= {"masks": masks} if masks else {}
+    casts = {column: its.letters() or its.words() for column, its in spec.casts.items()}
+    entry |= {"cast": casts} if casts else {}
+    return entry | ({"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {})
 
 
 def _written_history(names: HistoryNames) -> dict[str, object]:

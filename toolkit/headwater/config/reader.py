@@ -45,6 +45,10 @@ class File:
         """The error for one value."""
         return self.refuse(self.lines.get(place, 1), message, hint)
 
+    def where(self, place: str) -> str:
+        """`file:line` of a value; "" where the text came from no file."""
+        return f"{self.name}:{self.lines.get(place, 1)}" if self.name else ""
+
     def refuse(self, line: int, message: str, hint: str = "") -> ConfigError:
         """The error for one line."""
         return ConfigError(f"{self.name}:{line}: {message}" if self.name else message, hint=hint)
@@ -171,6 +175,8 @@ def _scalar(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> Pla
         return text.lower() in ("true", "yes", "on")
     if wanted.kind == "moment" and tag in ("timestamp", "null"):
         return _moment(node, file, place)
+    if _names_null(node, wanted):
+        return "null"
     if wanted.kind in ("text", "path") and tag == "str":
         return _text(node, wanted, file, place)
     raise _wrong_kind(node, wanted, file, place)
@@ -187,7 +193,7 @@ def _text(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> str:
         )
         hint = f"take it out of the URL and add: {hint}"
         raise file.refuse(_line(node), f"`{place}` has a password written into it", hint=hint)
-    if not text.strip() or "\x00" in text:
+    if not (text.strip() or wanted.blank) or "\x00" in text:
         raise file.refuse(
             _line(node), f"`{place}` is empty", hint=f"for example: {wanted.name}: {wanted.example}"
         )

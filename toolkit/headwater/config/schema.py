@@ -55,7 +55,7 @@ def _text(field: Field) -> Schema:
     if field.choices:
         # YAML reads a bare null as nothing.
         return {"enum": [*field.choices, *([None] if "null" in field.choices else [])]}
-    return {"type": "string", "minLength": 1} | (
+    return {"type": "string", **({} if field.blank else {"minLength": 1})} | (
         {"pattern": f"^(?:{field.pattern})$"} if field.pattern else {}
     )
 

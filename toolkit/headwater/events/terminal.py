@@ -123,16 +123,23 @@ def describe(event: Event) -> str:
             said += f"; try: {printable(str(data.get('hint')))}"
         case "table.loaded":
             said = f"{name}: {_whole(data, 'rows'):,} rows read"
-        case "table.refreshed":
-            counts = [
-                f"{_whole(data, k):,} {k}" for k in ("inserted", "updated", "deleted") if _whole(data, k)
-            ]
-            said = f"{name}: {', '.join(counts)} in the lake" if counts else ""
+        case "table.refreshed" | "table.quarantined":
+            said = _folded(name, data)
         case "handoff.started":
             said = f"dbt: building {_whole(data, 'tables'):,} tables"
         case "handoff.finished":
             said = f"dbt: {_whole(data, 'models'):,} models built"
     return said
+
+
+def _folded(name: str, data: Mapping[str, Value]) -> str:
+    """What a fold did to a table, or what did not fit in it."""
+    counts = [f"{_whole(data, k):,} {k}" for k in ("inserted", "updated", "deleted") if _whole(data, k)]
+    parked, nulled = _whole(data, "parked"), _whole(data, "nulled")
+    counts[-1:] = [f"{last} in the lake" for last in counts[-1:]]
+    counts += [f"{parked:,} rows wait in quarantine"] if parked else []
+    counts += [f"{nulled:,} rows with NULL for a value that does not fit"] if nulled else []
+    return f"{name}: {', '.join(counts)}" if counts else ""
 
 
 def _size(count: int) -> str:

@@ -14,8 +14,9 @@ are the only input.
 from __future__ import annotations
 
 from headwater.columns import cast_from, changed_types, unite, widen
+from headwater.fold.retype import retyped
 from headwater.fold.segments import Batch, Segment, cut_segments
-from headwater.fold.statements import Gone, Shape, sql
+from headwater.fold.statements import Gone, Shape, json_of, sql
 
 __all__ = [
     "Batch",
@@ -25,6 +26,8 @@ __all__ = [
     "cast_from",
     "changed_types",
     "cut_segments",
+    "json_of",
+    "retyped",
     "sql",
     "unite",
     "widen",

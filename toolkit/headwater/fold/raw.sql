@@ -2,5 +2,5 @@
 SELECT $columns,
     _hw_op, _hw_seq, _hw_pos, _hw_at, _hw_tx, $unset AS _hw_unset, $text AS _hw_text,
     $absent AS _hw_absent, $entry
-FROM read_parquet([$paths]$named) AS r
+FROM (SELECT $inner FROM read_parquet([$paths]$named)) AS r
 $entries

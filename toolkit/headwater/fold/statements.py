@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from string import Template
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.columns import cast_from, image, key_parts, odd_text, spelling
+from headwater.fold.retype import Casts, cells_of
 from headwater.model import TableSchema
 
 _RAW_META = {
@@ -52,11 +53,13 @@ class Shape:
     schema    the lake's columns
     present   which of them the source still has
     unlogged  columns that are new to a row hold something that was not logged; else they hold NULL
+    casts     the type changes of raw rows
     """
 
     schema: TableSchema
     present: frozenset[str]
     unlogged: bool = False
+    casts: Casts = field(default_factory=dict)
 
     @cached_property
     def names(self) -> list[str]:
@@ -105,16 +108,17 @@ class Shape:
         if renamed:
             cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in renamed.items())
             unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
-        old_names = {new: old for old, new in renamed.items()}
-        texts = [odd_text(old_names.get(name, name)) for name in self._plain()]
+        cells = cells_of(schema, self.schema, self.casts)
+        odd = " OR ".join(["_hw_text IS NOT NULL", *([cells.bad] if cells.bad else [])])
         known = (
             ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
         )
         return sql(
             "raw",
-            columns=self.cells(schema),
+            columns=", ".join(cells.columns),
+            inner=", ".join(["*", *cells.inner]),
             unset=unset,
-            text=f"CASE WHEN _hw_text IS NOT NULL THEN {_json_of(self._plain(), texts)} END",
+            text=f"CASE WHEN {odd} THEN {json_of(self._plain(), cells.texts)} END",
             absent=self.absent(schema),
             paths=", ".join(map(literal, paths)),
             named=", filename = '_hw_file'" if entries else "",
@@ -156,7 +160,7 @@ class Shape:
         texts = [odd_text(name) for name in self.schema.key]
         return self._with_columns(
             "emptied", names=self._literals(), key_cells=", ".join(cells),
-            key_text=_json_of(list(self.schema.key), texts),
+            key_text=json_of(list(self.schema.key), texts),
         )  # fmt: skip
 
     def wanted(self, schema: TableSchema, names: Collection[str]) -> str:
@@ -192,19 +196,30 @@ class Shape:
 
     def keyless_changes(self, *, odd: bool) -> list[str]:
         """Versions of change rows without a key, in two steps, and the mirror rows they take."""
+        filled, filled_text = self._from_deleted()
+        events = self._with_columns(
+            "keyless_changes",
+            filled=", ".join(filled),
+            filled_text=filled_text if odd else "c._hw_text",
+            image=self.identity[0],
+        )
+        return [events, self._with_columns("keyless_versions"), sql("keyless_gone")]
+
+    def keyless_filled(self) -> str:
+        """The rows of `_hw_lacking`, a table's without a key: new ones with the cells that old ones have."""
+        filled, filled_text = self._from_deleted()
+        rows = sql("keyless_filled", filled=", ".join(filled), filled_text=filled_text)
+        return f"SELECT *, {self.named_parts} FROM ({rows})"
+
+    def _from_deleted(self) -> tuple[list[str], str]:
+        """The cells of a row `c`, and their texts, with those it lacks from the row `d` before it."""
         filled, texts = [], []
         for name in self._plain():
             there = f"list_contains(coalesce(c._hw_unset, []), {literal(name)})"
             cell = quote(name)
             filled.append(f"CASE WHEN {there} THEN d.{cell} ELSE c.{cell} END AS {cell}")
             texts.append(f"CASE WHEN {there} THEN {_odd('d', name)} ELSE {_odd('c', name)} END")
-        events = self._with_columns(
-            "keyless_changes",
-            filled=", ".join(filled),
-            filled_text=_json_of(self._plain(), texts) if odd else "c._hw_text",
-            image=self.identity[0],
-        )
-        return [events, self._with_columns("keyless_versions"), sql("keyless_gone")]
+        return filled, json_of(self._plain(), texts)
 
     def keyless_snapshot(self, gone: Gone) -> list[str]:
         """Versions of a new epoch without a key, in two steps, and the mirror rows it takes."""
@@ -247,10 +262,11 @@ class Shape:
     def _json(self, filled: Collection[str] = ()) -> str:
         """`_hw_text` in its one form: the odd cells in the lake's column order, NULL for none."""
         texts = [f"struct_extract({quote(n)}, 't')" if n in filled else odd_text(n) for n in self._plain()]
-        return _json_of(self._plain(), texts)
+        return json_of(self._plain(), texts)
 
 
-def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
+def json_of(names: Sequence[str], texts: Sequence[str]) -> str:
+    """SQL of a JSON object, name to text, of the texts that are not NULL; NULL for none."""
     cells = ", ".join(f"{{'k': {literal(n)}, 'v': {t}}}" for n, t in zip(names, texts, strict=True))
     some = f"coalesce({', '.join(texts)}) IS NOT NULL"
     pairs = f"list_filter([{cells}], lambda _hw_cell: _hw_cell.v IS NOT NULL)"

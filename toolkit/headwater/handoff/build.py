@@ -16,7 +16,7 @@ from time import monotonic
 from headwater.config import Config, TableSpec, WarehouseConfig, memory_bytes
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.stage import Place, row_counts, spans, stage
+from headwater.handoff.stage import Place, note_made, row_counts, spans, stage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
@@ -107,6 +107,9 @@ def publish(
     nodes += dbt.build([m for m in wanted if m not in rebuilt], upto=ends[0], progress=progress)
     for end in ends[1:]:
         nodes += dbt.build(wanted, upto=end, progress=progress)
+    made = {m.relation: s.made for t, m in models.items() if m in wanted and (s := staged[t]).made}
+    if made:
+        note_made(warehouse, made)
     newest = list({(n.kind, n.name): n for n in nodes}.values())
     return _result(warehouse, newest, [m.relation for m in rebuilt], monotonic() - started)
 

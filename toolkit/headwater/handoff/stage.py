@@ -33,6 +33,9 @@ _CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
 _CELL = 16
 
 
+#: The table beside the sources that says of which making the models are.
+_MADE = "_hw_made"
+
 #: Schema and name of a relation in the warehouse.
 Place = tuple[str, str]
 
@@ -63,10 +66,10 @@ def stage(
 ) -> frozenset[str]:
     """Point the sources at the staged files; returns the relations whose models must be built anew.
 
-    That is so where a column type, the key or a name of the history changed, and where a model holds changes
-    of another log: merging would mix values. `places` says where models are, if not in the configured schema.
-    What costs a query is looked at for the relations in `news` alone (None: for all). Creates the warehouse
-    file if there is none. All or nothing. Raises WarehouseError.
+    That is so where a column type, the key or a name of the history changed, where a model holds changes
+    of another log, and where the changes were made anew: merging would mix values. `places` says where models
+    are, if not in the configured schema. What costs a query is looked at for the relations in `news` alone
+    (None: for all). Creates the warehouse file if there is none. All or nothing. Raises WarehouseError.
     """
     with _opened(warehouse.path) as con:
         held = _sources(con, warehouse.staging_schema)
@@ -80,20 +83,40 @@ def stage(
                 con.execute(f"COMMENT ON VIEW {name} IS {literal(sign)}")
         con.commit()
         columns = _columns(con)
+        made = _made(con, warehouse.staging_schema) if any(s.made for _, s in tables) else {}
         return frozenset(
             table.relation
-            for table, _ in tables
+            for table, staged in tables
             for shape in _shapes(table)
             for place in [(places or {}).get(shape.model, (warehouse.schema, shape.model))]
             if place in columns
             and not (
-                _fits(shape, columns[place])
+                (not staged.made or made.get(table.relation) == staged.made)
+                and _fits(shape, columns[place])
                 and (
                     (news is not None and table.relation not in news)
                     or _continues(con, shape, place, (warehouse.staging_schema, table.relation))
                 )
             )
         )
+
+
+def note_made(warehouse: WarehouseConfig, made: Mapping[str, str]) -> None:
+    """Keep in the warehouse of which making the models of these relations are."""
+    with _opened(warehouse.path) as con:
+        name = _named((warehouse.staging_schema, _MADE))
+        con.begin()
+        con.execute(f"CREATE TABLE IF NOT EXISTS {name} (relation VARCHAR, made VARCHAR)")
+        con.execute(f"DELETE FROM {name} WHERE list_contains(?, relation)", [list(made)])
+        con.executemany(f"INSERT INTO {name} VALUES (?, ?)", [list(row) for row in made.items()])
+        con.commit()
+
+
+def _made(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
+    there = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
+    if not con.execute(there, [schema, _MADE]).fetchall()[0][0]:
+        return {}
+    return dict(con.execute(f"SELECT relation, made FROM {_named((schema, _MADE))}").fetchall())
 
 
 def spans(

@@ -18,9 +18,10 @@ from headwater.model import Mark, TableId, TableSchema
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-Kind = Literal["mirror", "history", "changes"]
+Kind = Literal["mirror", "history", "changes", "quarantine"]
 
 #: In the order their commits follow each other. The mirror is last: where it stands, the others stand too.
+#: A table with casts may have a `quarantine` too, whose commits come before all of these.
 KINDS: tuple[Kind, ...] = ("changes", "history", "mirror")
 
 
@@ -80,6 +81,7 @@ class Staged:
     schema: TableSchema
     high_seq: int  # the highest `_hw_seq` in them, -1 for none
     mark: Mark
+    made: str = ""  # by which casts it was folded, and the how manieth time
 
 
 class TableFormat(Protocol):

@@ -33,10 +33,10 @@ from headwater.lake.commits import (
     schema_in,
 )
 from headwater.lake.engine import Engines
-from headwater.lake.layout import history_layout, plain_layout
+from headwater.lake.layout import history_layout, names_of, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.lake.tail import history_rows, mirror_rows, tail_of
+from headwater.lake.tail import MADE, emptied, history_rows, is_outdated, mirror_rows, tail_of
 from headwater.model import Mark, TableId, TableSchema
 from headwater.storage import Storage
 
@@ -132,6 +132,7 @@ class Lake:
         if held is None and kind == "history":
             held = self._keyless_history(table)
         if held is not None:
+            held = self._of_one_making(held)
             tail = None if kind == "changes" else tail_of(held, self.open(table, "changes"))
             if tail is None:
                 return self.scan(held)
@@ -144,6 +145,20 @@ class Lake:
             raise StorageError(f"{table}: the lake has no {kind} of this table", hint=f"headwater run{told}")
         return _nothing(history_layout(empty, HistoryNames()) if kind == "history" else plain_layout(empty))
 
+    def made(self, table: TableId) -> str:
+        """By which casts a table was folded; "" where it never had any."""
+        changes = self.open(table, "changes")
+        return changes.notes.get(MADE, "") if changes else ""
+
+    def _of_one_making(self, held: Held) -> Held:
+        """The table, or one without rows where its changes were folded again since, by other casts."""
+        changes = None if held.kind == "changes" else self.open(held.table, "changes")
+        if changes is None or not changes.schema.key or not is_outdated(held, changes):
+            return held
+        if held.kind == "history":
+            return emptied(held, changes, history_layout(changes.schema, names_of(held.notes)))
+        return emptied(held, changes, plain_layout(changes.schema))
+
     def tail_rows(self, table: TableId) -> int:
         """About how many rows `changes` holds beyond the mirror."""
         mirror = self.open(table, "mirror")
@@ -155,7 +170,8 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark)
+        made = held.notes.get(MADE, "")
+        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark, made)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""

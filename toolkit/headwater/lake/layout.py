@@ -46,6 +46,11 @@ def history_notes(names: HistoryNames) -> Mapping[str, str]:
     }
 
 
+def span_notes(notes: Mapping[str, str]) -> Mapping[str, str]:
+    """Of the notes of a history, those that `history_notes` made."""
+    return {name: told for name, told in notes.items() if name in history_notes(HistoryNames())}
+
+
 def names_of(notes: Mapping[str, str]) -> HistoryNames:
     """What `history_notes` noted down."""
     end = datetime.fromisoformat(notes["open_end"]) if notes["open_end"] else None

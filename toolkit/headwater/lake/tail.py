@@ -6,8 +6,10 @@ what lies beyond is its tail. All of it is SQL text over scans, so that a reader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from headwater.canonical import literal, quote
 from headwater.columns import cast_from, key_parts
@@ -17,6 +19,14 @@ from headwater.model import TableSchema
 
 #: The note of a base: the highest `_hw_seq` of `changes` that is in it. Older lakes have none, and no tail.
 THROUGH = "through"
+
+#: The note of a table with casts: by which rules it was folded, and the how manieth time. What has another
+#: note than its `changes` was made by other rules and does not count.
+MADE = "made"
+#: The note of what stands for a table: rows set aside before this `_hw_seq` no longer hold anything up.
+SETTLED = "settled"
+#: The note of `changes`: the number behind which a table that had no key has one.
+KEYED = "keyed"
 
 Cells = Callable[[TableSchema], str]
 
@@ -99,6 +109,18 @@ def tail_of(base: Held, changes: Held | None) -> Tail | None:
         return None
     tail = tail_beyond(changes, reached)
     return tail if tail.paths else None
+
+
+def is_outdated(base: Held, changes: Held | None) -> bool:
+    """Whether a base was folded by other casts than the changes are."""
+    return changes is not None and base.notes.get(MADE, "") != changes.notes.get(MADE, "")
+
+
+def emptied(base: Held, changes: Held, layout: Mapping[str, pa.DataType]) -> Held:
+    """A base without rows, so that all of it is read from the changes."""
+    notes = {**base.notes, THROUGH: changes.notes.get(KEYED, "-1")}
+    none = base.files.slice(0, 0)
+    return replace(base, schema=changes.schema, layout=layout, files=none, notes=notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headwater.config import TableSpec, memory_bytes
-from headwater.errors import Corrupt, HeadwaterError, SchemaConflict
+from headwater.errors import CastFailed, Corrupt, HeadwaterError, SchemaConflict
 from headwater.fold import Batch, cut_segments
 from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
-from headwater.lake.tail import THROUGH, through
+from headwater.lake.tail import MADE, THROUGH, through
 from headwater.model import Mark, TableId, TableSchema
+from headwater.quarantine import making_number, next_making, rules_of, wanted_making
 from headwater.raw import RawLog
 from headwater.refresh.compaction import Compaction
 from headwater.refresh.parts import Work
 from headwater.refresh.policy import has_tail, is_due, is_small
 from headwater.refresh.step import Counts, Step
 from headwater.refresh.upkeep import keep_up
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 __all__ = ["Refreshed", "compact", "refresh"]
 
@@ -32,7 +37,11 @@ _SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a refresh did to one table: raw rows read, net change of the mirror, versions made."""
+    """What a refresh did to one table: raw rows read, net change of the mirror, versions made.
+
+    parked, nulled   rows set aside, and rows that came in with NULL, because a value did not fit its cast
+    made             by which casts the table is folded; another text once it was folded again from the start
+    """
 
     mark: Mark
     rows_in: int
@@ -41,6 +50,9 @@ class Refreshed:
     deleted: int
     versions: int
     schema: TableSchema
+    parked: int = 0
+    nulled: int = 0
+    made: str = ""
 
 
 def refresh(  # noqa: PLR0913
@@ -69,10 +81,10 @@ def refresh(  # noqa: PLR0913
         room = memory_bytes(memory_limit) // _SHARE
         for table, batches in unread.items():
             try:
-                held: dict[Kind, Held | None] = {kind: lake.open(table, kind) for kind in KINDS}
-                before = {kind: its.version for kind, its in held.items() if its}
-                work = Work(con, lake, specs[table], held, room)
-                moved = _fold(work, log, batches)
+                work = open_work(con, lake, specs[table], room)
+                before = {kind: its.version for kind, its in (*work.held.items(), *work.old.items()) if its}
+                again = "changes" in work.old
+                moved = _fold(work, log, _collect(log, {table}, -1)[table] if again else batches)
                 keep_up(work, before)
             except HeadwaterError as error:
                 failures[table] = error
@@ -88,13 +100,36 @@ def compact(lake: Lake, specs: Mapping[TableId, TableSpec], *, memory_limit: str
     """Move the tails of these tables into their mirrors and histories; returns the tables that had one."""
     done = []
     for table, spec in specs.items():
-        held: dict[Kind, Held | None] = {kind: lake.open(table, kind) for kind in KINDS}
-        _refuse_behind(table, held)
-        if has_tail(spec, held):
-            with lake.connect(memory_limit) as con:
-                Compaction(Work(con, lake, spec, held, memory_bytes(memory_limit) // _SHARE)).run()
-            done.append(table)
+        with lake.connect(memory_limit) as con:
+            work = open_work(con, lake, spec, memory_bytes(memory_limit) // _SHARE)
+            if "changes" in work.old:
+                continue  # it is to be folded again, by other casts
+            _refuse_behind(table, work.held)
+            if has_tail(spec, work.held):
+                Compaction(work).run()
+                done.append(table)
     return done
+
+
+def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int) -> Work:
+    """The lake tables of a table, without those that were folded by other casts than it has now.
+
+    These are left as they are until the first commit to each; readers go by the note of `changes`.
+    """
+    held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
+    changes = held["changes"]
+    said = {its.notes.get(MADE, "") for its in held.values() if its}
+    if not (spec.casts or said - {""}):
+        return Work(con, lake, spec, held, room)
+    held["quarantine"] = lake.open(spec.table, "quarantine")
+    wanted = wanted_making(spec, held["quarantine"])
+    made = changes.notes.get(MADE, "") if changes else ""
+    again = changes is not None and rules_of(made) != wanted
+    if again or changes is None:
+        made = next_making(wanted, max(said, key=making_number, default=""))
+    old = {kind: its for kind, its in held.items() if its and (again or its.notes.get(MADE, "") != made)}
+    still = {kind: None if kind in old else its for kind, its in held.items()}
+    return Work(con, lake, spec, still, room, made, old)
 
 
 def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:
@@ -140,10 +175,10 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
         exact = is_small(held, segment.rows)
         step = Step(work, log, segment, exact=exact)
         try:
-            done = _sum(done, step, step.run())
+            done = _sum(done, step, step.run(), work.made)
             mark = step.mark
             _compact_if_due(work)
-        except SchemaConflict:
+        except (CastFailed, SchemaConflict):
             # Changes that cannot be folded no longer matter where the table was read again after them.
             if segment.snapshot or not any(later.snapshot for later in segments[place:]):
                 raise
@@ -189,7 +224,7 @@ def _compact_if_due(work: Work) -> None:
         Compaction(work).run()
 
 
-def _sum(done: Refreshed | None, step: Step, counts: Counts) -> Refreshed:
+def _sum(done: Refreshed | None, step: Step, counts: Counts, made: str) -> Refreshed:
     before = done or Refreshed(step.mark, 0, 0, 0, 0, 0, step.schema)
     return Refreshed(
         step.mark,
@@ -199,4 +234,7 @@ def _sum(done: Refreshed | None, step: Step, counts: Counts) -> Refreshed:
         before.deleted + counts.deleted,
         before.versions + counts.versions,
         step.schema,
+        before.parked + (step.parking.parked if step.parking else 0),
+        before.nulled + (step.parking.nulled if step.parking else 0),
+        made,
     )

@@ -15,12 +15,12 @@ from headwater.columns import changed_types
 from headwater.failpoints import reach
 from headwater.fold import Shape, sql
 from headwater.lake import Change, Held, Kind, NewFile
-from headwater.lake.layout import history_layout, history_notes, plain_layout
+from headwater.lake.layout import history_layout, history_notes, plain_layout, span_notes
 from headwater.lake.rewrite import Swap, rewrite
-from headwater.lake.tail import THROUGH, Tail, tail_beyond, through
+from headwater.lake.tail import KEYED, THROUGH, Tail, tail_beyond, through
 from headwater.lake.touched import files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
-from headwater.refresh.step import FIRST, KEYED, WHOLE
+from headwater.refresh.step import FIRST, WHOLE
 
 #: Closed versions of tails up to so many rows are sorted by key, where there is room for that.
 SORTED_ROWS = 1_000_000
@@ -32,6 +32,7 @@ class Compaction:
     def __init__(self, work: Work) -> None:
         changes = work.held["changes"]
         assert changes is not None and changes.schema.key
+        self._work = work
         self._lake, self._spec, self._held, self._changes = work.lake, work.spec, work.held, changes
         self._room = work.room
         self._bench = Bench(work, Shape(changes.schema, frozenset()), self._lake.width(changes))
@@ -53,7 +54,7 @@ class Compaction:
 
     def _commit(self, kind: Kind, change: Change) -> None:
         reach(f"{kind}.before")
-        self._held[kind] = self._lake.commit(self._spec.table, kind, self._held[kind], change)
+        self._work.commit(kind, change)
         reach(f"{kind}.after")
 
     # The tail.
@@ -71,8 +72,7 @@ class Compaction:
         """Whether a base is made anew from the changes: its columns got other names, or its lake is old."""
         if through(held) is None or not held.schema.key:
             return True
-        wanted = history_notes(self._spec.history)
-        return kind == "history" and {n: v for n, v in held.notes.items() if n != THROUGH} != dict(wanted)
+        return kind == "history" and span_notes(held.notes) != history_notes(self._spec.history)
 
     def _line_up(self, reached: int) -> None:
         """The order of the tail's versions, and the rows that are there at its end."""
@@ -135,7 +135,7 @@ class Compaction:
         return Change(self._changes.mark, schema, layout, done.add, done.remove, anew, self._notes())
 
     def _notes(self, more: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        return {**(more or {}), THROUGH: str(self._high)}
+        return {**(more or {}), **self._work.making, THROUGH: str(self._high)}
 
     def _history(self, held: Held | None) -> Change:
         """Versions closed are appended; open ones are rewritten where their key got a version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,10 +14,11 @@ from headwater.canonical import quote
 from headwater.config import TableSpec, quote_table
 from headwater.errors import SchemaConflict
 from headwater.fold import Shape
-from headwater.lake import Held, Kind, NewFile
+from headwater.lake import Change, Held, Kind, NewFile
 from headwater.lake.delta import Lake
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED
+from headwater.lake.tail import MADE
 from headwater.lake.touched import Target
 from headwater.model import TableId
 
@@ -32,6 +33,8 @@ class Work:
     """One table to work on. `held` is its lake tables, brought forward with each commit.
 
     room    bytes of rows that may be kept in memory at once
+    made    by which casts it is folded, and the how manieth time; "" for none, ever
+    old     lake tables that were folded by other casts: the first commit to one replaces it
     """
 
     con: DuckDBPyConnection
@@ -39,6 +42,20 @@ class Work:
     spec: TableSpec
     held: dict[Kind, Held | None]
     room: int
+    made: str = ""
+    old: dict[Kind, Held] = field(default_factory=dict)
+
+    @property
+    def making(self) -> Mapping[str, str]:
+        """What the commits say of `made`."""
+        return {MADE: self.made} if self.made else {}
+
+    def commit(self, kind: Kind, change: Change) -> None:
+        """Commit one lake table."""
+        before = self.held.get(kind)
+        if kind in self.old:
+            before, change = self.old.pop(kind), replace(change, replace=True)
+        self.held[kind] = self.lake.commit(self.spec.table, kind, before, change)
 
 
 class Bench:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from headwater.config import TableSpec
 from headwater.lake import Held, Kind
-from headwater.lake.layout import history_notes
-from headwater.lake.tail import THROUGH, tail_of, through
+from headwater.lake.layout import history_notes, span_notes
+from headwater.lake.tail import tail_of, through
 from headwater.refresh.step import WHOLE
 
 #: A table of at most so many rows is compacted after each fold, and its changes are checked before.
@@ -56,7 +56,7 @@ def _renamed(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     history = held["history"]
     if history is None or spec.mode != "history":
         return False
-    return {n: told for n, told in history.notes.items() if n != THROUGH} != dict(history_notes(spec.history))
+    return span_notes(history.notes) != history_notes(spec.history)
 
 
 def _rows(held: Held | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -11,23 +11,22 @@ import pyarrow as pa
 from headwater.columns import changed_types, unite
 from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
-from headwater.fold import Gone, Segment, Shape, sql
-from headwater.lake import Change, Held, Kind
+from headwater.fold import Batch, Gone, Segment, Shape, retyped, sql
+from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
-from headwater.lake.tail import Pick, mirror_rows, tail_of
+from headwater.lake.tail import KEYED, SETTLED, Pick, mirror_rows, tail_of
 from headwater.lake.touched import files_with
 from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
+from headwater.refresh.parking import Parking
 from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
 
 #: Notes of `changes`: the highest number of the newest full load ...
 WHOLE = "whole"
-#: ... that there is nothing else in it ...
+#: ... and that there is nothing else in it.
 FIRST = "first"
-#: ... and the number behind which a table that had no key has one.
-KEYED = "keyed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,13 @@ class Step:
         self._lake, self._spec, self._held = work.lake, work.spec, work.held
         self._in_order = False  # whether versions come by their numbers
         held = work.held
-        seen = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
-        self.schema = unite([*(h.schema for h in held.values() if h), *seen])
+        casts = work.spec.casts
+        stored = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
+        seen = [retyped(schema, casts) for schema in stored]
+        self.schema = unite([*(h.schema for kind in KINDS if (h := held[kind])), *seen])
         unlogged = any(b.ref.reload for b in segment.batches)
-        self._shape = Shape(self.schema, frozenset(c.name for c in seen[-1].columns), unlogged)
+        present = frozenset(c.name for c in seen[-1].columns)
+        self._shape = Shape(self.schema, present, unlogged, casts)
         self._mirror = held["mirror"]
         before = held["changes"] or self._mirror
         self._key_before = before.schema.key if before else None
@@ -65,6 +67,7 @@ class Step:
         row_bytes = max([*widths, self._lake.width(self._mirror) if self._mirror else 0], default=0)
         self._bench = Bench(work, self._shape, row_bytes)
         self._run, self._rows, self._ask = self._bench.run, self._bench.rows, self._bench.ask
+        self.parking = Parking(work, self._bench, segment, stored) if casts else None
 
     @property
     def _same_key(self) -> bool:
@@ -77,6 +80,7 @@ class Step:
             return Counts(0, 0, 0, 0)
         with self._bench.clean():
             counts = self._fold()
+            self._set_aside()
             self._commit("changes", self._changes)
             if not self.schema.key:
                 self._commit("mirror", self._mirrored)
@@ -88,9 +92,14 @@ class Step:
         if not self.segment.snapshot:
             return self._fold_changes()
         several = self.segment.several and bool(self.schema.key)
-        self._run(f"CREATE TEMP VIEW {'_hw_all' if several else '_hw_raw'} AS {self._raw(entries=True)}")
+        name = "_hw_all" if several else self._sent
+        self._run(f"CREATE TEMP VIEW {name} AS {self._raw(entries=True)}")
         if several:
             self._settle_sittings()
+        if self.parking:
+            if several:
+                self._run("ALTER VIEW _hw_raw RENAME TO _hw_sent")
+            self.parking.park_snapshot(self._gone().seq)
         self._view_base()
         self._run(sql("cut"))
         if self._mirror is None or not self._same_key:
@@ -101,6 +110,19 @@ class Step:
         else:
             self._run(*self._shape.keyless_snapshot(self._gone()))
         return self._count()
+
+    @property
+    def _sent(self) -> str:
+        """The name of raw rows as they come: parking decides which of them go on as `_hw_raw`."""
+        return "_hw_sent" if self.parking else "_hw_raw"
+
+    def _set_aside(self) -> None:
+        """Commit what waits, before anything goes on without it."""
+        change = self.parking.change(self._pieces(), self._held.get("quarantine")) if self.parking else None
+        if change is not None:
+            reach("quarantine.before")
+            self._work.commit("quarantine", change)
+            reach("quarantine.after")
 
     def _settle_sittings(self) -> None:
         """The net rows of an epoch read in several sittings: a row read takes the place of its key's."""
@@ -136,8 +158,10 @@ class Step:
                 hint=read_again(self._spec.table),
             )
         kept = sum(b.ref.memory for b in self.segment.batches) <= self._work.room
-        raw = self._raw(entries=not self.schema.key)
-        self._run(f"CREATE TEMP {'TABLE' if kept else 'VIEW'} _hw_raw AS {raw}")
+        raw = self._raw(entries=not self.schema.key or self.parking is not None)
+        self._run(f"CREATE TEMP {'TABLE' if kept else 'VIEW'} {self._sent} AS {raw}")
+        if self.parking:
+            self.parking.park_changes()
         if not self.schema.key:
             self._fold_bag()
             return self._count()
@@ -175,21 +199,32 @@ class Step:
 
     def _raw(self, *, entries: bool) -> str:
         """The segment's raw rows in their order, one piece for each schema version."""
-        filled = sorted((b for b in self.segment.batches if b.ref.rows), key=lambda b: b.ref.first_seq)
-        pieces = []
-        for fingerprint, group in groupby(filled, key=lambda b: b.ref.schema):
-            batches = list(group)
-            schema = self._log.schema(self._spec.table, fingerprint)
-            paths = [str(self._log.fetch(b.ref)) for b in batches]
-            pieces.append(self._shape.raw(schema, paths, [b.entry for b in batches] if entries else ()))
+        pieces = [
+            self._shape.raw(schema, paths, [b.entry for b in batches] if entries else ())
+            for schema, paths, batches in self._files()
+        ]
         if not pieces:
             pieces.append(self._shape.nothing())
         named = f"SELECT *, {self._shape.named_parts} FROM ({{}})"
         return " UNION ALL ".join(named.format(piece) for piece in pieces)
 
+    def _files(self) -> Iterator[tuple[TableSchema, list[str], list[Batch]]]:
+        """The segment's files in their order, by schema version."""
+        filled = sorted((b for b in self.segment.batches if b.ref.rows), key=lambda b: b.ref.first_seq)
+        for fingerprint, group in groupby(filled, key=lambda b: b.ref.schema):
+            batches = list(group)
+            paths = [str(self._log.fetch(b.ref)) for b in batches]
+            yield self._log.schema(self._spec.table, fingerprint), paths, batches
+
+    def _pieces(self) -> Iterator[tuple[TableSchema, list[str]]]:
+        return ((schema, paths) for schema, paths, _ in self._files())
+
     def _view_base(self) -> None:
-        """The whole mirror."""
-        self._run(f"CREATE TEMP VIEW _hw_base AS {self._base([c.name for c in self.schema.columns])}")
+        """The whole mirror; for a full load without the rows whose keys wait."""
+        rows = self._base([c.name for c in self.schema.columns])
+        if self.parking and self.segment.snapshot:
+            rows = self.parking.base(rows)
+        self._run(f"CREATE TEMP VIEW _hw_base AS {rows}")
 
     def _bring_base(self, unset: Sequence[str], *, whole: bool) -> None:
         """The key and `unset` cells of rows under the changes."""
@@ -273,7 +308,7 @@ class Step:
             return
         change = make(held)
         reach(f"{kind}.before")
-        self._held[kind] = self._lake.commit(self._spec.table, kind, held, change)
+        self._work.commit(kind, change)
         reach(f"{kind}.after")
 
     def _changes(self, held: Held | None) -> Change:
@@ -293,9 +328,10 @@ class Step:
 
     def _notes(self, held: Held | None) -> dict[str, str]:
         """What compaction must know of the versions."""
+        making = self._making(held)
         if not self.schema.key:
-            return {}
-        notes = {name: told for name, told in (held.notes if held else {}).items() if name != FIRST}
+            return making
+        notes = {name: told for name, told in (held.notes if held else {}).items() if name != FIRST} | making
         if self.segment.snapshot:
             gone = self._gone().seq
             notes[WHOLE] = str(max(gone, *(b.ref.last_seq for b in self.segment.batches)))
@@ -305,6 +341,17 @@ class Step:
                 notes[KEYED] = str(gone)
         return notes
 
+    def _making(self, held: Held | None) -> dict[str, str]:
+        """What is to be known of a table with casts: the rules, and what no longer waits."""
+        notes = dict(self._work.making)
+        settled = self.parking.settled if self.parking else None
+        before = held.notes.get(SETTLED) if held else None
+        if settled is not None:
+            notes[SETTLED] = str(settled)
+        elif before is not None and notes:
+            notes[SETTLED] = before
+        return notes
+
     def _mirrored(self, held: Held | None) -> Change:
         """Of a table without a key, the rows that are there now, in place of those that were."""
         layout = plain_layout(self.schema)
@@ -312,12 +359,13 @@ class Step:
         fresh = f"SELECT {columns}, {META} FROM _hw_versions WHERE _hw_live"
         if held is None or not self._same_key:
             add = self._bench.write(fresh, layout, self._bench.order)
-            return Change(self.mark, self.schema, layout, add, replace=held is not None)
+            made = self._making(held)
+            return Change(self.mark, self.schema, layout, add, replace=held is not None, notes=made)
         keys = Keys("_hw_gone", ["_hw_seq"], "_hw_seq", pa.int64())
         target = self._bench.target(held, f"{self._shape.cells(held.schema)}, {META}", layout)
         anew = changed_types(held.schema, self.schema)
         done = rewrite(target, paths_of(held), Swap(keys, fresh, self._bench.order, everything=anew))
-        return Change(self.mark, self.schema, layout, done.add, done.remove, anew)
+        return Change(self.mark, self.schema, layout, done.add, done.remove, anew, self._making(held))
 
 
 _FACTS = """

@@ -38,13 +38,18 @@ KEEP_RUNS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TableCount:
-    """Rows of one table in one run: into the raw log, and what they did to the lake."""
+    """Rows of one table in one run: into the raw log, and what they did to the lake.
+
+    parked, nulled   rows set aside, and rows that came in with NULL, because a value did not fit its cast
+    """
 
     rows_in: int = 0
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
     versions: int = 0
+    parked: int = 0
+    nulled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
