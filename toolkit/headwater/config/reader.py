@@ -45,6 +45,10 @@ class File:
         """The error for one value."""
         return self.refuse(self.lines.get(place, 1), message, hint)
 
+    def place_of(self, place: str) -> str:
+        """`file:line` of one value, for an error that is found later; the value's name without a file."""
+        return f"{self.name}:{self.lines[place]}" if self.name and place in self.lines else place
+
     def refuse(self, line: int, message: str, hint: str = "") -> ConfigError:
         """The error for one line."""
         return ConfigError(f"{self.name}:{line}: {message}" if self.name else message, hint=hint)

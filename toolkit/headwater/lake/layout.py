@@ -46,6 +46,12 @@ def history_notes(names: HistoryNames) -> Mapping[str, str]:
     }
 
 
+def is_spelt(notes: Mapping[str, str], names: HistoryNames) -> bool:
+    """Whether a history table was made with these names and this open end."""
+    wanted = history_notes(names)
+    return {name: notes.get(name) for name in wanted} == wanted
+
+
 def names_of(notes: Mapping[str, str]) -> HistoryNames:
     """What `history_notes` noted down."""
     end = datetime.fromisoformat(notes["open_end"]) if notes["open_end"] else None
