@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ RETENTION_HOURS = 7 * 24
 KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
 WIDE_ROW = 1_000
+#: So many files are stored at the same time, where there are more.
+_AT_ONCE = 8
 
 
 class Lake:
@@ -233,13 +236,10 @@ class Lake:
             )
         )
         now = int(time.time() * 1000)
-        adds = []
-        for number, file in enumerate(change.add):
-            name = "/".join(filter(None, (file.folder, _file_name(change.mark, number, file.path))))
-            size = file.path.stat().st_size
-            self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
-            values = values_of(file.folder, change.partition)
-            adds.append(AddAction(name, size, values, now, True, file.stats))
+        adds = [
+            AddAction(name, size, values_of(file.folder, change.partition), now, True, file.stats)
+            for file, (name, size) in zip(change.add, self._upload(table, kind, change), strict=True)
+        ]
         promise = promise_of(change)
         try:
             if held is None:
@@ -273,6 +273,21 @@ class Lake:
         done = self.open(table, kind)
         assert done is not None
         return done
+
+    def _upload(self, table: TableId, kind: Kind, change: Change) -> list[tuple[str, int]]:
+        """Store the new files; returns their names in the table's folder, and their sizes."""
+
+        def store(number: int, file: NewFile) -> tuple[str, int]:
+            name = "/".join(filter(None, (file.folder, _file_name(change.mark, number, file.path))))
+            size = file.path.stat().st_size
+            self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
+            return name, size
+
+        if len(change.add) <= _AT_ONCE:
+            return [store(number, file) for number, file in enumerate(change.add)]
+        # Thousands of small files: what takes time is to wait for each of them.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(store, range(len(change.add)), change.add))
 
     def sweep(self, held: Held) -> Held:
         """Delete the files that left the table more than a week ago, or that no commit ever named."""

@@ -105,7 +105,8 @@ class Compaction:
         if held is None or self._anew("mirror", held):
             self._run(f"CREATE TEMP TABLE _hw_found AS SELECT {self._bench.parts} FROM _hw_keys WHERE FALSE")
         else:
-            target = self._bench.target(held, self._mirror_cells(held), plain_layout(self._bench.schema))
+            layout = plain_layout(self._bench.schema)
+            target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
             files_with(target, paths_of(held), self._bench.keys("_hw_keys"), found="_hw_found")
         own = ", ".join(f"o.{part}" for part in self._shape.parts)
         query = sql(
