@@ -181,9 +181,9 @@ def test_ended_versions_are_sorted_only_where_there_is_room(
     orders: list[tuple[str, ...]] = []
     write = delta.Lake.write
 
-    def record(lake: delta.Lake, con: Any, rows: str, layout: Any, order: Any, width: int = 0) -> Any:
+    def record(lake: delta.Lake, con: Any, rows: str, layout: Any, order: Any, *more: Any) -> Any:
         orders.append(tuple(order))
-        return write(lake, con, rows, layout, order, width)
+        return write(lake, con, rows, layout, order, *more)
 
     monkeypatch.setattr(delta.Lake, "write", record)
     monkeypatch.setattr(refresh_room, "_SHARE", 10**12)  # of the memory: no bytes at all

@@ -98,6 +98,15 @@ def unfold(folder: str) -> Folder:
     return Folder(name, _unescaped(start) if start or not cut else "", cut is not None)
 
 
+def shown(folder: str) -> tuple[str, str | None]:
+    """The column and the value that readers of Hive folders see of one folder; None where they see NULL.
+
+    The empty string stays the word for it, and a cut value stays cut.
+    """
+    name, _, text = folder.rpartition("=")
+    return _unescaped(name) if name else "", None if text == NULL else _unescaped(text)
+
+
 def _unescaped(text: str) -> str:
     try:
         if not text or re.search("%(?![0-9A-F]{2})", text):

@@ -15,6 +15,7 @@ from headwater.canonical import quote
 from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.layouts import Outlook, check_layouts, look_ahead, refuse_layouts
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
@@ -55,6 +56,8 @@ class TablePlan:
     bytes: int | None
     why: str
     masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
+    folders: tuple[str, ...] = ()  # of a table with a partition, the folders of some of its rows
+    says: tuple[str, ...] = ()  # what is wrong with its partition, or to think about
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,9 @@ class Pipeline:
         infos = self.parts.source.tables()
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
         casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
-        return [*self.parts.source.check(wanted), *casts]
+        chosen = [i for i in infos if i.schema.table in set(wanted)]
+        layouts = check_layouts(self.config, self.parts.lake, chosen)
+        return [*self.parts.source.check(wanted), *casts, *layouts]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -167,8 +172,10 @@ class Pipeline:
                 action, why = "reload", "its columns changed"
             elif unlike := self._unlike(info, known):
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
-            mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
-            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
+            spec, masks = self.config.spec(table), tuple(describe(info.schema))
+            laid = Outlook() if info.note else look_ahead(spec, parts.lake, parts.source, info)
+            facts = info.rows, info.bytes, why, masks, laid.folders, laid.says
+            rows.append(TablePlan(table, action, spec.mode, *facts))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
         return Plan(rows, parts.source.behind(last.position) if last else None)
@@ -424,6 +431,7 @@ class Pipeline:
                     raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
                 notes.append(f"{table} is left out: {note}")
         chosen = [infos[t] for t in wanted if not infos[t].note]
+        refuse_layouts(self.config, self.parts.lake, chosen)
         state = self.parts.log.tables()
         for info in chosen:
             if unlike := self._unlike(info, state.get(info.schema.table)):

@@ -13,7 +13,7 @@ from headwater.printable import size as in_units
 
 if TYPE_CHECKING:
     from headwater.model import Finding, TableId, TableInfo
-    from headwater.pipeline import Plan, Status
+    from headwater.pipeline import Plan, Status, TablePlan
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.state import RunRecord
 
@@ -139,11 +139,19 @@ def plan(found: Plan) -> list[str]:
     for t in found.tables:
         rows.append([str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why])
     masks = filter(None, (_masks(t.table, t.masks) for t in found.tables))
+    laid = [line for t in found.tables for line in _laid(t)]
     loads = [t for t in found.tables if t.action in ("load", "reload")]
     read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
-    return [*align(rows, right="34"), *masks, read + log, "next: headwater run"]
+    return [*align(rows, right="34"), *masks, *laid, read + log, "next: headwater run"]
+
+
+def _laid(table: TablePlan) -> list[str]:
+    """The folders of some rows of a table, and what there is to say of them."""
+    name = printable(str(table.table))
+    folders = [f"folders of {name}: {printable(', '.join(table.folders))}"] if table.folders else []
+    return folders + [f"partition of {name}: {printable(line)}" for line in table.says]
 
 
 def record(run: RunRecord, *, verbose: bool = True) -> list[str]:

@@ -11,13 +11,16 @@ from typing import Literal
 from headwater.casts import Cast
 from headwater.config.patterns import Pattern, parse_column, parse_pattern, quote_table, select
 from headwater.model import TableId
+from headwater.partition import Layout
 from headwater.secrets import Secret
 
 __all__ = [
     "CastErrors",
     "Compact",
+    "Compression",
     "Config",
     "DbtConfig",
+    "Files",
     "HistoryNames",
     "Mask",
     "MaskKind",
@@ -38,6 +41,7 @@ __all__ = [
 Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
 CastErrors = Literal["quarantine", "null", "fail"]
+Compression = Literal["zstd", "snappy", "gzip"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -60,6 +64,25 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """How the lake writes files; what is "" or 0 is as the pipeline or else the lake has it.
+
+    size    how large a file of a mirror or a history grows, as `memory_bytes` reads it
+    slices  into how many files a folder of these, or a table without folders, is divided
+    """
+
+    compression: Compression | Literal[""] = ""
+    size: str = ""
+    slices: int = 0
+
+    def over(self, other: Files) -> Files:
+        """These settings, and for what they leave open those of `other`."""
+        return Files(
+            self.compression or other.compression, self.size or other.size, self.slices or other.slices
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
 
@@ -68,6 +91,7 @@ class TableSpec:
     casts     by the column's name at the source
     on_cast_error  what becomes of a row with a value that does not fit; None: as other settings of it say
     cast_lines     where each cast stands, as `file:line`
+    partition the folders of the lake's files, and the file and line where that stands, for errors
     """
 
     table: TableId
@@ -79,6 +103,9 @@ class TableSpec:
     casts: Mapping[str, Cast] = field(default_factory=dict)
     on_cast_error: CastErrors | None = None
     cast_lines: Mapping[str, str] = field(default_factory=dict, compare=False)
+    files: Files = field(default_factory=Files)
+    partition: Layout | None = None
+    partition_at: str = field(default="", compare=False)
 
     @property
     def restricts(self) -> bool:
@@ -114,6 +141,7 @@ class Config:
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
     compact        when tails move into the lake's mirrors and histories
+    files          how the lake's files are written, for tables without settings of their own
     mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
     """
@@ -132,20 +160,28 @@ class Config:
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"
+    files: Files = field(default_factory=Files)
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
-        Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
-        that a later entry about something else unmasks nothing; the last one counts for each column. So do
-        casts, and `on_cast_error` is that of the last fitting entry that says it.
+        Columns and the partition are those of the last fitting entry that names any. Masks add up over all
+        fitting entries, so that a later entry about something else unmasks nothing; the last one counts for
+        each column. So do casts; `on_cast_error` and each setting of `files` are those of the last fitting
+        entry that says them.
         """
         made = TableSpec(table, self.mode, self.history)
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)
                 break
-        choices = [o for p, o in self.overrides.items() if o.restricts and parse_pattern(p).fits(table)]
+        fitting = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        files = self.files
+        for one in fitting:
+            files = one.files.over(files)
+        placed = next((o for o in reversed(fitting) if o.partition), made)
+        made = replace(made, files=files, partition=placed.partition, partition_at=placed.partition_at)
+        choices = [o for o in fitting if o.restricts]
         columns = next((o.columns for o in reversed(choices) if o.columns), ())
         masks = {c: m for o in choices for c, m in o.masks.items()}
         made = replace(made, compact=self.compact, columns=columns, masks=masks)

@@ -189,6 +189,23 @@ _COLUMNS = Field(
     item=Field("columns", "a column or a glob", '"!internal_*"'),
 )
 
+_SIZE = r"[1-9][0-9]*(\.[0-9]+)? ?([MGT]i?B)"
+_FILES = (
+    Field("compression", "how the lake's Parquet files are compressed, from now on", "snappy",
+          default="zstd", choices=("zstd", "snappy", "gzip")),
+    Field("file_size", "about how large a file of a mirror or a history grows; a change writes its file anew",
+          "128MB", default="about 96MB, at most 245,760 rows", pattern=_SIZE,
+          wants="a size of 1MB or more with its unit"),
+    Field("slices", "into how many files of about one size each folder, or a table without folders, is "
+          "divided, for engines that read with so many workers", "4", kind="number", default="1", highest=64),
+)  # fmt: skip
+
+_PARTITION = Field(
+    "partition",
+    "the folders that the files of the table's mirror and history lie in; partitions.md",
+    '"/@4(yr=%y)/@4(mth=%M)"',
+)
+
 _TABLE = Field(
     "tables",
     "a table or a pattern, with settings of its own",
@@ -203,6 +220,9 @@ _TABLE = Field(
         _MASKS,
         _CAST,
         _ON_CAST_ERROR,
+        _PARTITION,
+        Field("lake", "how the lake's files of these tables are written", "{compression: snappy, slices: 4}",
+              kind="mapping", fields=_FILES),
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -247,6 +267,7 @@ _LAKE = Field(
         Field("compact", "when changes move into the files of mirror and history: `auto` at once for small "
               "tables and ever more seldom for large ones; `always` with each run, for engines that read "
               "these files themselves", "always", default="auto", choices=("auto", "always")),
+        *_FILES,
     ),
 )  # fmt: skip
 

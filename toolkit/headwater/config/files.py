@@ -15,8 +15,10 @@ from headwater.casts import Cast, read_cast
 from headwater.config import (
     CastErrors,
     Compact,
+    Compression,
     Config,
     DbtConfig,
+    Files,
     HistoryNames,
     Mask,
     MaskKind,
@@ -30,6 +32,7 @@ from headwater.config.patterns import parse_pattern
 from headwater.config.reader import File, Plain, holds_password, read
 from headwater.errors import ConfigError
 from headwater.model import TableId
+from headwater.partition import parse as parse_layout
 from headwater.secrets import Secret
 
 #: Where `init` says the source's password goes.
@@ -77,6 +80,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         mode=cast(Mode, doc.get("mode", "history")),
         history=_history(doc, HistoryNames(), "", file),
         compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
+        files=_files(doc),
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
@@ -126,7 +130,9 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
-    doc |= {"lake": {"compact": config.compact}} if config.compact != "auto" else {}
+    lake: dict[str, object] = {"compact": config.compact} if config.compact != "auto" else {}
+    lake |= _written_files(config.files)
+    doc |= {"lake": lake} if lake else {}
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
@@ -215,7 +221,8 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
-    made = TableSpec(table, mode, history, columns=columns, masks=masks)
+    made = TableSpec(table, mode, history, columns=columns, masks=masks, files=_files(entry))
+    made = _placed(made, entry, file, f"{place}.partition")
     return _with_casts(made, entry, file, place)
 
 
@@ -226,7 +233,7 @@ def _with_casts(spec: TableSpec, entry: Mapping[str, Plain], file: File, place: 
         spec,
         casts={column: _cast(words, file, places[column]) for column, words in given.items()},
         on_cast_error=cast(CastErrors | None, entry.get("on_cast_error")),
-        cast_lines={column: file.where(at) for column, at in places.items()},
+        cast_lines={column: file.place_of(at) for column, at in places.items()},
     )
 
 
@@ -236,6 +243,22 @@ def _cast(given: Mapping[str, Plain], file: File, place: str) -> Cast:
         return read_cast(str(given["cast"]) if "cast" in given else given)
     except ConfigError as failed:
         raise file.refuse_at(place, f"`{place}`: {failed}", failed.hint) from None
+
+
+def _files(entry: Mapping[str, Plain]) -> Files:
+    given = _section(entry, "lake")
+    compression = cast(Compression, given.get("compression", ""))
+    return Files(compression, str(given.get("file_size", "")), cast(int, given.get("slices", 0)))
+
+
+def _placed(spec: TableSpec, entry: Mapping[str, Plain], file: File, place: str) -> TableSpec:
+    if "partition" not in entry:
+        return spec
+    try:
+        layout = parse_layout(str(entry["partition"]))
+    except ConfigError as failed:
+        raise file.refuse_at(place, f"`{place}`: {failed}", failed.hint) from None
+    return replace(spec, partition=layout, partition_at=file.place_of(place))
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -354,7 +377,15 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"masks": masks} if masks else {}
     casts = {column: its.letters() or its.words() for column, its in spec.casts.items()}
     entry |= {"cast": casts} if casts else {}
-    return entry | ({"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {})
+    entry |= {"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {}
+    entry |= {"partition": str(spec.partition)} if spec.partition else {}
+    files = _written_files(spec.files)
+    return entry | ({"lake": files} if files else {})
+
+
+def _written_files(files: Files) -> dict[str, object]:
+    values = {"compression": files.compression, "file_size": files.size, "slices": files.slices}
+    return {name: value for name, value in values.items() if value}
 
 
 def _written_history(names: HistoryNames) -> dict[str, object]:

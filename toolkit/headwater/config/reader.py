@@ -45,9 +45,9 @@ class File:
         """The error for one value."""
         return self.refuse(self.lines.get(place, 1), message, hint)
 
-    def where(self, place: str) -> str:
-        """`file:line` of a value; "" where the text came from no file."""
-        return f"{self.name}:{self.lines.get(place, 1)}" if self.name else ""
+    def place_of(self, place: str) -> str:
+        """`file:line` of one value, for an error that is found later; the value's name without a file."""
+        return f"{self.name}:{self.lines[place]}" if self.name and place in self.lines else place
 
     def refuse(self, line: int, message: str, hint: str = "") -> ConfigError:
         """The error for one line."""

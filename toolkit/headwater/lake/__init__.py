@@ -18,6 +18,8 @@ from headwater.model import Mark, TableId, TableSchema
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from headwater.lake.placing import Placing
+
 Kind = Literal["mirror", "history", "changes", "quarantine"]
 
 #: In the order their commits follow each other. The mirror is last: where it stands, the others stand too.
@@ -29,10 +31,12 @@ KINDS: tuple[Kind, ...] = ("changes", "history", "mirror")
 class Held:
     """One lake table at its newest version.
 
-    files    one row a file: path (in the table's folder), size_bytes, num_records, and as far as known
-             null_count.<column>, min.<column>, max.<column>
-    layout   the columns in files, in order, with the Arrow types that readers see
-    notes    what the writer kept beside the mark
+    files      one row a file: path (in the table's folder, as the store names it), size_bytes, num_records,
+               partition.<name> for each of `partition`, and as far as known null_count.<column>,
+               min.<column>, max.<column>
+    layout     the columns in files, in order, with the Arrow types that readers see
+    notes      what the writer kept beside the mark
+    partition  the columns, all text, that are not in files: their values are those of a file's folders
     """
 
     table: TableId
@@ -43,15 +47,20 @@ class Held:
     layout: Mapping[str, pa.DataType]
     files: pa.Table
     notes: Mapping[str, str] = field(default_factory=dict)
+    partition: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A finished local Parquet file that a commit is to take in; `stats` is what the format says of it."""
+    """A finished local Parquet file that a commit is to take in; `stats` is what the format says of it.
+
+    folder  where in the table it belongs, "" for the top
+    """
 
     path: Path
     rows: int
     stats: str
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Change:
     """One atomic step of a lake table: files in, files out, and the mark that becomes true with it.
 
     replace    the new files are the whole table, and its types may change
+    partition  the names among the files' folders; other ones than before only with `replace`
     """
 
     mark: Mark
@@ -68,6 +78,7 @@ class Change:
     remove: Sequence[str] = ()
     replace: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    partition: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +117,12 @@ class TableFormat(Protocol):
         layout: Mapping[str, pa.DataType],
         order: Sequence[str],
         row_bytes: int = 0,
+        placing: Placing | None = None,
     ) -> list[NewFile]:
         """Write the rows of a query into local files of bounded size, ordered by SQL over its columns.
 
-        `row_bytes` is about how wide a row is in memory: wide ones are written in smaller groups.
+        `row_bytes` is about how wide a row is in memory: wide ones are written in smaller groups. `placing`
+        says which folders they belong to.
         """
         ...
 

@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from headwater.errors import ConfigError, StorageError
 from headwater.lake import Change, Held, Kind, NewFile, Staged
 from headwater.lake.commits import (
     MARK,
+    commit_anew,
     commit_info,
     explain,
     folder_of,
@@ -34,7 +36,9 @@ from headwater.lake.commits import (
 )
 from headwater.lake.engine import Engines
 from headwater.lake.layout import history_layout, names_of, plain_layout
-from headwater.lake.stats import FileFacts, stats_json
+from headwater.lake.placed import Room, write_placed
+from headwater.lake.placing import PLAIN, Placing, values_of
+from headwater.lake.stats import ALWAYS, FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
 from headwater.lake.tail import MADE, emptied, history_rows, is_outdated, mirror_rows, tail_of
 from headwater.model import Mark, TableId, TableSchema
@@ -54,9 +58,8 @@ RETENTION_HOURS = 7 * 24
 KEPT_OPEN = 300
 #: Rows wider than this (bytes in memory) are not sorted where they would not all fit.
 WIDE_ROW = 1_000
-
-#: Bounds of these are always kept: the fold finds the files of a row by them.
-_ALWAYS = ("_hw_seq", "_hw_seq_to", "_hw_at")
+#: So many files are stored at the same time, where there are more.
+_AT_ONCE = 8
 
 
 class Lake:
@@ -189,19 +192,26 @@ class Lake:
         layout: Mapping[str, pa.DataType],
         order: Sequence[str],
         row_bytes: int = 0,
+        placing: Placing | None = None,
     ) -> list[NewFile]:
         """Write the rows of a query into local files of bounded size, ordered by SQL over its columns."""
+        placing = placing or PLAIN
         # A row group is built in memory, once for each thread.
         group = min(GROUP_ROWS, memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1))
-        group = max(group // 2048, 1) * 2048
-        wanted = self.file_rows(row_bytes)
+        group = max(min(group, placing.rows or group) // 2048, 1) * 2048
+        wanted = placing.rows or self.file_rows(row_bytes)
+        if not placing.whole:
+            sorted_by = order if order and self._can_sort(con, rows, row_bytes) else ()
+            spare = memory_bytes(self._memory_limit) // 16 // max(row_bytes, 1)
+            room = Room(self._workplace(), group, max(wanted // group, 1), spare)
+            return write_placed(con, rows, layout, sorted_by, room, placing)
         folder, name = self._workplace(), uuid.uuid4().hex
         columns = ", ".join(to_stored(name, kind) for name, kind in layout.items())
         ordered = f"ORDER BY {', '.join(order)}" if order and self._can_sort(con, rows, row_bytes) else ""
         written = con.execute(
             f"""
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
-                FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1,
+                FORMAT parquet, {placing.codec},
                 ROW_GROUP_SIZE {group}, ROW_GROUPS_PER_FILE {max(wanted // group, 1)},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
@@ -212,7 +222,7 @@ class Lake:
             if not row[1]:
                 Path(row[0]).unlink()
         return [
-            NewFile(Path(row[0]), row[1], stats_json(FileFacts(row[1], row[4]), stored, _ALWAYS))
+            NewFile(Path(row[0]), row[1], stats_json(FileFacts(row[1], row[4]), stored, ALWAYS))
             for row in written
             if row[1]
         ]
@@ -235,29 +245,37 @@ class Lake:
         from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
         uri, options = self._storage.delta(folder_of(table, kind))
-        fields = pa.schema([(name, stored_type(t)) for name, t in change.layout.items()])
+        fields = Schema.from_arrow(
+            pa.schema(
+                [(name, stored_type(t)) for name, t in change.layout.items()]
+                + [(name, pa.string()) for name in change.partition]
+            )
+        )
         now = int(time.time() * 1000)
-        adds = []
-        for number, file in enumerate(change.add):
-            name = _file_name(change.mark, number, file.path)
-            size = file.path.stat().st_size
-            self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
-            adds.append(AddAction(name, size, {}, now, True, file.stats))
+        adds = [
+            AddAction(name, size, values_of(file.folder, change.partition), now, True, file.stats)
+            for file, (name, size) in zip(change.add, self._upload(table, kind, change), strict=True)
+        ]
         promise = promise_of(change)
         try:
             if held is None:
                 create_table_with_add_actions(
-                    uri, Schema.from_arrow(fields), adds, mode="error", storage_options=options,
-                    configuration={"delta.enableExpiredLogCleanup": "false"}, commit_properties=promise,
+                    uri, fields, adds, mode="error", storage_options=options,
+                    partition_by=list(change.partition) or None, commit_properties=promise,
+                    configuration={"delta.enableExpiredLogCleanup": "false"},
                 )  # fmt: skip
             else:
                 delta = self._at(table, kind, held.version)
                 steps = 1 if change.replace else 1 + self._add_columns(delta, held, change)
                 removes = [] if change.replace else [RemoveAction(path, True, now) for path in change.remove]
                 mode = "overwrite" if change.replace else "append"
-                delta.create_write_transaction(
-                    [*adds, *removes], mode, Schema.from_arrow(fields), commit_properties=promise
-                )
+                if change.partition != held.partition:
+                    commit_anew(self._storage, held, delta, change, fields, adds)
+                else:
+                    delta.create_write_transaction(
+                        [*adds, *removes], mode, fields, list(change.partition) or None,
+                        commit_properties=promise,
+                    )  # fmt: skip
                 delta.update_incremental()
                 if delta.version() != held.version + steps:
                     raise raced(table, kind)
@@ -272,12 +290,27 @@ class Lake:
         assert done is not None
         return done
 
+    def _upload(self, table: TableId, kind: Kind, change: Change) -> list[tuple[str, int]]:
+        """Store the new files; returns their names in the table's folder, and their sizes."""
+
+        def store(number: int, file: NewFile) -> tuple[str, int]:
+            name = "/".join(filter(None, (file.folder, _file_name(change.mark, number, file.path))))
+            size = file.path.stat().st_size
+            self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
+            return name, size
+
+        if len(change.add) <= _AT_ONCE:
+            return [store(number, file) for number, file in enumerate(change.add)]
+        # Thousands of small files: what takes time is to wait for each of them.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(store, range(len(change.add)), change.add))
+
     def sweep(self, held: Held) -> Held:
         """Delete the files that left the table more than a week ago, or that no commit ever named."""
         from deltalake.exceptions import DeltaError
 
         delta = self._at(held.table, held.kind, held.version)
-        said = Change(held.mark, held.schema, held.layout, notes=held.notes)
+        said = Change(held.mark, held.schema, held.layout, notes=held.notes, partition=held.partition)
         try:
             delta.vacuum(RETENTION_HOURS, dry_run=False, commit_properties=promise_of(said))
             delta.update_incremental()
@@ -300,7 +333,9 @@ class Lake:
             there = ", ".join(literal(str(path)) for path in self._local(held, wanted))
             named = ", filename = '_hw_file'" if name_files else ""
             rows = (
-                f"(SELECT * FROM read_parquet([{there}], union_by_name = true{named}) "
+                # A folder's name is no column of ours, whatever it says.
+                f"(SELECT * FROM read_parquet([{there}], union_by_name = true, "
+                f"hive_partitioning = false{named}) "
                 f"UNION ALL BY NAME SELECT * FROM {rows})"
             )
         shown = [from_stored(name, kind) for name, kind in held.layout.items()]
@@ -410,7 +445,7 @@ class Lake:
         if not len(added):
             return 0
         layout = {**held.layout, **{n: t for n, t in change.layout.items() if n not in held.layout}}
-        before = Change(held.mark, held.schema, layout, notes=held.notes)
+        before = Change(held.mark, held.schema, layout, notes=held.notes, partition=held.partition)
         delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=promise_of(before))
         delta.update_incremental()
         return 1

@@ -46,9 +46,10 @@ def history_notes(names: HistoryNames) -> Mapping[str, str]:
     }
 
 
-def span_notes(notes: Mapping[str, str]) -> Mapping[str, str]:
-    """Of the notes of a history, those that `history_notes` made."""
-    return {name: told for name, told in notes.items() if name in history_notes(HistoryNames())}
+def is_spelt(notes: Mapping[str, str], names: HistoryNames) -> bool:
+    """Whether a history table was made with these names and this open end."""
+    wanted = history_notes(names)
+    return {name: notes.get(name) for name in wanted} == wanted
 
 
 def names_of(notes: Mapping[str, str]) -> HistoryNames:

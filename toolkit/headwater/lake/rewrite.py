@@ -7,7 +7,7 @@ no key is new, fresh rows take the places of those they replace, and nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
         _note_new(target, swap)
     add: list[NewFile] = []
     fills = _few_behind(target, spans, swap)
-    for group in _groups(spans, set(touched), swap.drop, fills=fills):
+    for group in _groups(target, spans, set(touched), swap.drop, fills=fills):
         add += _write(target, group, swap, in_place=apart and not _brings_new(target, group))
     return Rewritten(add, touched)
 
@@ -101,10 +101,20 @@ def _write(target: Target, group: _Group, swap: Swap, *, in_place: bool) -> list
     if in_place and group.paths:
         rows, order = _replaced(target, group, swap), ()
     elif group.paths:
-        rows = f"{_kept(target, group.paths, swap)} UNION ALL {fresh}"
+        rows = f"{kept(target, group.paths, swap)} UNION ALL {fresh}"
     else:
         rows, order = fresh, () if swap.in_order else swap.order
-    return target.lake.write(target.con, rows, target.layout, order, target.row_bytes)
+    return target.lake.write(target.con, rows, target.layout, order, target.row_bytes, target.placing)
+
+
+def pack_rows(target: Target) -> int:
+    """Up to how many rows files are written together."""
+    return target.placing.rows or PACK_ROWS
+
+
+def small_rows(target: Target) -> int:
+    """Below how many rows a file is merged into what is written anyway."""
+    return target.placing.rows // 2 or SMALL_ROWS
 
 
 def _odd_keys(target: Target, keys: Keys) -> bool:
@@ -148,7 +158,8 @@ def _replaced(target: Target, group: _Group, swap: Swap) -> str:
     )
 
 
-def _kept(target: Target, paths: Sequence[str], swap: Swap) -> str:
+def kept(target: Target, paths: Sequence[str], swap: Swap) -> str:
+    """SQL of the rows of some files that stay."""
     assert target.held is not None
     columns = ", ".join(f"o.{quote(name)}" for name in target.layout)
     return (
@@ -196,12 +207,14 @@ def _few_behind(target: Target, spans: Sequence[_Span], swap: Swap) -> bool:
         return False
     most = _literal(max(span.high for span in spans), swap.drop)
     behind = f"SELECT count(*) FROM ({swap.fresh}) WHERE {quote(swap.drop.column)} > {most}"
-    return bool(target.con.execute(behind).fetchall()[0][0] <= PACK_ROWS)
+    return bool(target.con.execute(behind).fetchall()[0][0] <= pack_rows(target))
 
 
-def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys, *, fills: bool) -> list[_Group]:
+def _groups(
+    target: Target, spans: Sequence[_Span], touched: Collection[str], keys: Keys, *, fills: bool
+) -> list[_Group]:
     """What to write together: each fresh row goes to one group, those beyond all files to the last."""
-    packs = _packs(spans, touched)
+    packs = _packs(spans, touched, pack_rows(target))
     if not packs or spans[0].low is None:
         rest = [_Group([s.path for s in pack], "FALSE") for pack in packs[1:]]
         return [_Group([s.path for s in packs[0]] if packs else [], "TRUE"), *rest]
@@ -209,7 +222,9 @@ def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys, *, fil
     most = max(span.high for span in spans)
     # What comes behind all files makes files of its own, unless the last of them is to be filled up anyway.
     open_end = (
-        fills and any(s.high == most for s in packs[-1]) and sum(s.rows for s in packs[-1]) < SMALL_ROWS
+        fills
+        and any(s.high == most for s in packs[-1])
+        and sum(s.rows for s in packs[-1]) < small_rows(target)
     )
     groups = []
     for n, pack in enumerate(packs):
@@ -226,7 +241,7 @@ def _groups(spans: Sequence[_Span], touched: Collection[str], keys: Keys, *, fil
     return groups
 
 
-def _packs(spans: Sequence[_Span], touched: Collection[str]) -> list[list[_Span]]:
+def _packs(spans: Sequence[_Span], touched: Collection[str], most: int) -> list[list[_Span]]:
     """The touched files in their order, small neighbours together."""
     packs: list[list[_Span]] = []
     apart = False  # whether a file that stays lies between
@@ -234,7 +249,7 @@ def _packs(spans: Sequence[_Span], touched: Collection[str]) -> list[list[_Span]
         if span.path not in touched:
             apart = span.low is not None
             continue
-        if not packs or apart or sum(s.rows for s in packs[-1]) + span.rows > PACK_ROWS:
+        if not packs or apart or sum(s.rows for s in packs[-1]) + span.rows > most:
             packs.append([])
         packs[-1].append(span)
         apart = False
@@ -248,7 +263,8 @@ def _literal(value: Any, keys: Keys) -> str:
 
 def _small_beside(target: Target, spans: Sequence[_Span], touched: Collection[str], swap: Swap) -> list[str]:
     """Small files next to what is written anyway, and a small last one where keys come behind it."""
-    small = [n for n, span in enumerate(spans) if span.path not in touched and span.rows < SMALL_ROWS]
+    limit = small_rows(target)
+    small = [n for n, span in enumerate(spans) if span.path not in touched and span.rows < limit]
     column, last = quote(swap.drop.column), len(spans) - 1
     merged = []
     for n in small:
@@ -266,7 +282,7 @@ def _small_beside(target: Target, spans: Sequence[_Span], touched: Collection[st
 
 
 def _small(target: Target, untouched: Collection[str], touched: Sequence[str], fresh: str) -> list[str]:
-    """Files worth merging: none much bigger than what is written anyway, so a row moves log(n) times."""
+    """Files worth merging where their keys do not tell."""
     assert target.held is not None
     sizes = dict(
         zip(
@@ -277,11 +293,18 @@ def _small(target: Target, untouched: Collection[str], touched: Sequence[str], f
     if not total:
         return []
     total += sum(sizes[path] or 0 for path in touched)
+    return small_first({path: sizes[path] or 0 for path in untouched}, total, small_rows(target))
+
+
+def small_first(sizes: Mapping[str, int], written: int, limit: int) -> list[str]:
+    """Files below `limit` rows that are worth merging into `written` rows, smallest first.
+
+    None is much bigger than what is written anyway, so a row moves log(n) times.
+    """
     merged = []
-    for path in sorted(untouched, key=lambda p: (sizes[p] or 0, p)):
-        rows = sizes[path] or 0
-        if rows >= SMALL_ROWS or rows > 2 * total:
+    for path, rows in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
+        if rows >= limit or rows > 2 * written:
             break
         merged.append(path)
-        total += rows
+        written += rows
     return merged

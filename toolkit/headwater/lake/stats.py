@@ -12,6 +12,8 @@ import pyarrow as pa
 #: As Delta writers do by default: bounds for the first columns only, and for those that are always asked for.
 _FIRST_COLUMNS = 32
 _TEXT_LIMIT = 64
+#: The fold finds the files of a row by these.
+ALWAYS = ("_hw_seq", "_hw_seq_to", "_hw_at")
 _LAST_CHARACTER = "\U0010ffff"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})(\.\d{1,6})?(\+00)?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from headwater.canonical import quote
 from headwater.lake import Held, TableFormat
 from headwater.lake.keys import Keys
+from headwater.lake.placing import Placing, folder_of_file, placed_anew
 from headwater.lake.stored import stored_type
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Target:
     cells: str  # the select list that brings its rows into `layout`
     layout: Mapping[str, pa.DataType]
     row_bytes: int  # about how wide a row is in memory
+    placing: Placing = field(default_factory=Placing)
+    key: Sequence[str] = ()  # the columns that the first of `Keys.names` are
 
 
 def files_with(
@@ -52,7 +55,7 @@ def files_with(
     `only` is SQL of which rows count.
     """
     lake, held = target.lake, target.held
-    near = within_bounds(target.con, held, set(paths), keys) if held else []
+    near = _in_folders(target, within_bounds(target.con, held, set(paths), keys), keys) if held else []
     names = ", ".join(keys.names)
     if not held or not near:
         target.con.execute(
@@ -71,6 +74,17 @@ def files_with(
     return [
         located[row[0]] for row in target.con.execute(f"SELECT DISTINCT _hw_file FROM {found}").fetchall()
     ]
+
+
+def _in_folders(target: Target, paths: list[str], keys: Keys) -> list[str]:
+    """Those of `paths` whose folder may hold a row of `keys`, where a key tells its folder."""
+    assert target.held is not None
+    if not target.placing.keyed or placed_anew(target.held, target.placing):
+        return paths
+    cells = ", ".join(f"{part} AS {quote(name)}" for part, name in zip(keys.names, target.key, strict=False))
+    query = f"SELECT DISTINCT {target.placing.folder} FROM (SELECT {cells} FROM {keys.relation})"
+    folders = {row[0] for row in target.con.execute(query).fetchall()}
+    return [path for path in paths if folder_of_file(path) in folders]
 
 
 def within_bounds(con: DuckDBPyConnection, held: Held, paths: set[str], keys: Keys) -> list[str]:

@@ -215,7 +215,7 @@ def _adopt(lake: Lake, held: dict[Kind, Held | None]) -> None:
         if base is None or through(base) is not None or base.mark != changes.mark or not base.schema.key:
             continue
         notes = {**base.notes, THROUGH: str(lake.highest(changes))}
-        change = Change(base.mark, base.schema, base.layout, notes=notes)
+        change = Change(base.mark, base.schema, base.layout, notes=notes, partition=base.partition)
         held[kind] = lake.commit(base.table, kind, base, change)
 
 

@@ -6,7 +6,7 @@ atomic commit; a stop between the two leaves one with a longer tail, which the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -15,8 +15,10 @@ from headwater.columns import changed_types
 from headwater.failpoints import reach
 from headwater.fold import Shape, sql
 from headwater.lake import Change, Held, Kind, NewFile
-from headwater.lake.layout import history_layout, history_notes, plain_layout, span_notes
-from headwater.lake.rewrite import Swap, rewrite
+from headwater.lake.byfolder import append_placed, rewrite_placed
+from headwater.lake.layout import history_layout, history_notes, is_spelt, plain_layout
+from headwater.lake.placing import place, placed_anew
+from headwater.lake.rewrite import Swap
 from headwater.lake.tail import KEYED, THROUGH, Tail, tail_beyond, through
 from headwater.lake.touched import files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
@@ -37,6 +39,8 @@ class Compaction:
         self._room = work.room
         self._bench = Bench(work, Shape(changes.schema, frozenset()), self._lake.width(changes))
         self._run = self._bench.run
+        placing = place(work.spec, changes.schema)
+        self._placing = placing.measured(work.held["mirror"], work.held["history"], changes)
         self._reached: int | None = None  # what `_hw_order` and `_hw_fresh` begin behind
         # A full load that found all rows as they were has made no version, and is in the bases all the same.
         self._high = max(work.lake.highest(changes), int(changes.notes.get(WHOLE, -1)))
@@ -72,7 +76,7 @@ class Compaction:
         """Whether a base is made anew from the changes: its columns got other names, or its lake is old."""
         if through(held) is None or not held.schema.key:
             return True
-        return kind == "history" and span_notes(held.notes) != history_notes(self._spec.history)
+        return kind == "history" and not is_spelt(held.notes, self._spec.history)
 
     def _line_up(self, reached: int) -> None:
         """The order of the tail's versions, and the rows that are there at its end."""
@@ -102,7 +106,8 @@ class Compaction:
         if held is None or self._anew("mirror", held):
             self._run(f"CREATE TEMP TABLE _hw_found AS SELECT {self._bench.parts} FROM _hw_keys WHERE FALSE")
         else:
-            target = self._bench.target(held, self._mirror_cells(held), plain_layout(self._bench.schema))
+            layout = plain_layout(self._bench.schema)
+            target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
             files_with(target, paths_of(held), self._bench.keys("_hw_keys"), found="_hw_found")
         own = ", ".join(f"o.{part}" for part in self._shape.parts)
         query = sql(
@@ -124,18 +129,27 @@ class Compaction:
         columns = ", ".join(self._shape.names)
         fresh = f"SELECT {columns}, {META} FROM _hw_fresh"
         if held is None or self._anew("mirror", held):
-            add = self._bench.write(fresh, layout, self._bench.order)
-            return Change(
-                self._changes.mark, schema, layout, add, replace=held is not None, notes=self._notes()
-            )
-        target = self._bench.target(held, self._mirror_cells(held), layout)
-        anew = changed_types(held.schema, schema)
+            add = self._bench.write(fresh, layout, self._bench.order, self._placing)
+            return self._change(layout, add, (), held is not None, self._notes())
+        target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
+        anew = changed_types(held.schema, schema) or placed_anew(held, self._placing)
         swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew, in_order=True)
-        done = rewrite(target, paths_of(held), swap)
-        return Change(self._changes.mark, schema, layout, done.add, done.remove, anew, self._notes())
+        done = rewrite_placed(target, paths_of(held), swap)
+        return self._change(layout, done.add, done.remove, anew, self._notes())
 
     def _notes(self, more: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        return {**(more or {}), **self._work.making, THROUGH: str(self._high)}
+        return {**(more or {}), **self._work.making, **self._placing.notes, THROUGH: str(self._high)}
+
+    def _change(
+        self,
+        layout: Mapping[str, pa.DataType],
+        add: Sequence[NewFile],
+        remove: Sequence[str],
+        replace: bool,
+        notes: Mapping[str, str],
+    ) -> Change:
+        schema, mark = self._bench.schema, self._changes.mark
+        return Change(mark, schema, layout, add, remove, replace, notes, self._placing.names)
 
     def _history(self, held: Held | None) -> Change:
         """Versions closed are appended; open ones are rewritten where their key got a version."""
@@ -151,28 +165,29 @@ class Compaction:
         closing = [*order, "_hw_seq"] if fits else []
         if held is None or self._anew("history", held):
             self._run(f"CREATE OR REPLACE TEMP VIEW _hw_open AS {self._no_open(layout)}")
-            add = self._bench.write(closed, layout, closing)
-            add += self._bench.write(opened, layout, order)
-            return Change(self._changes.mark, schema, layout, add, replace=held is not None, notes=notes)
+            add = self._bench.write(closed, layout, closing, self._placing.undivided())
+            add += self._bench.write(opened, layout, order, self._placing)
+            return self._change(layout, add, (), held is not None, notes)
         keys, cells = self._bench.keys("_hw_keys"), self._history_cells(held, layout)
-        target = self._bench.target(held, cells, layout)
+        target = self._bench.target(held, cells, layout, self._placing)
         still = open_files(held)
-        anew = changed_types(held.schema, schema)
+        anew = changed_types(held.schema, schema) or placed_anew(held, self._placing)
         touched = files_with(target, still, keys)
         found = f"SELECT *, {keys.named} FROM (SELECT {cells} FROM {self._lake.scan(held, touched)})"
         self._run(
             f"CREATE TEMP TABLE _hw_open AS SELECT o.* FROM ({found}) AS o "
             f"SEMI JOIN _hw_keys AS k ON o._hw_seq_to IS NULL AND {keys.same('o', 'k')}"
         )
+        shut = [path for path in paths_of(held) if path not in set(still)]
         if anew:
-            shut = [path for path in paths_of(held) if path not in set(still)]
             columns = ", ".join(map(quote, layout))
             old = f"SELECT {columns} FROM (SELECT {cells} FROM {self._lake.scan(held, shut)})"
             closed = f"{old} UNION ALL {closed}"
         swap = Swap(keys, opened, order, only="_hw_seq_to IS NULL", everything=anew, in_order=True)
-        done = rewrite(target, still, swap)
-        add = [*self._bench.write(closed, layout, closing), *done.add]
-        return Change(self._changes.mark, schema, layout, add, done.remove, anew, notes)
+        done = rewrite_placed(target, still, swap)
+        closed_too = append_placed(target, () if anew else shut, closed, closing)
+        add, remove = [*closed_too.add, *done.add], [*closed_too.remove, *done.remove]
+        return self._change(layout, add, remove, anew, notes)
 
     def _history_rows(self, tail: Tail) -> tuple[str, str]:
         """Queries of the rows that are closed, and of those that are open, after a tail."""
@@ -215,17 +230,20 @@ class Compaction:
             layouts["history"] = history_layout(schema, names)
             notes["history"] = self._notes(history_notes(names))
         columns, order = ", ".join(self._shape.names), self._bench.order
-        for piece in self._pieces():
-            self._run(f"CREATE OR REPLACE TEMP TABLE _hw_fresh AS SELECT {columns}, {META} FROM {piece}")
+        placing = self._placing
+        # Folders are made in one go: each piece has rows for all of them.
+        pieces = self._pieces() if placing.whole else [self._lake.scan(self._changes)]
+        made_of = "TABLE" if placing.whole else "VIEW"
+        for piece in pieces:
+            self._run(f"CREATE OR REPLACE TEMP {made_of} _hw_fresh AS SELECT {columns}, {META} FROM {piece}")
             if "history" in layouts:
-                made["history"] += self._bench.write(self._opened(), layouts["history"], order)
+                made["history"] += self._bench.write(self._opened(), layouts["history"], order, placing)
             rows = f"SELECT {columns}, {META} FROM _hw_fresh"
-            made["mirror"] += self._bench.write(rows, layouts["mirror"], order)
+            made["mirror"] += self._bench.write(rows, layouts["mirror"], order, placing)
         kinds: tuple[Kind, ...] = ("history", "mirror")
         for kind in kinds:
             if kind in layouts:
-                change = Change(self._changes.mark, schema, layouts[kind], made[kind], notes=notes[kind])
-                self._commit(kind, change)
+                self._commit(kind, self._change(layouts[kind], made[kind], (), False, notes[kind]))
 
     def _pieces(self) -> Iterator[str]:
         """The rows of `changes` in pieces that there is room for, as SQL to stand after FROM."""

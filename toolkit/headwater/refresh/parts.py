@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from headwater.canonical import quote
-from headwater.config import TableSpec, quote_table
+from headwater.config import Files, TableSpec, quote_table
 from headwater.errors import SchemaConflict
 from headwater.fold import Shape
 from headwater.lake import Change, Held, Kind, NewFile
 from headwater.lake.delta import Lake
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED
+from headwater.lake.placing import PLAIN, Placing
 from headwater.lake.tail import MADE
 from headwater.lake.touched import Target
 from headwater.model import TableId
@@ -65,6 +66,7 @@ class Bench:
         self.con, self.lake, self.table = work.con.cursor(), work.lake, work.spec.table
         self.shape, self.row_bytes = shape, row_bytes
         self.schema = shape.schema
+        self._codec = Placing(files=Files(work.spec.files.compression))
 
     def run(self, *statements: str) -> None:
         """Execute."""
@@ -105,13 +107,21 @@ class Bench:
         kind = next(c.type for c in self.schema.columns if c.name == first)
         return Keys(relation, self.shape.identity, first, kind)
 
-    def target(self, held: Held, cells: str, layout: Mapping[str, pa.DataType]) -> Target:
+    def target(
+        self, held: Held, cells: str, layout: Mapping[str, pa.DataType], placing: Placing = PLAIN
+    ) -> Target:
         """A lake table that rows go into."""
-        return Target(self.lake, self.con, held, cells, layout, self.row_bytes)
+        return Target(self.lake, self.con, held, cells, layout, self.row_bytes, placing, self.schema.key)
 
-    def write(self, rows: str, layout: Mapping[str, pa.DataType], order: Sequence[str]) -> list[NewFile]:
-        """Rows of a query into new files."""
-        return self.lake.write(self.con, rows, layout, order, self.row_bytes)
+    def write(
+        self,
+        rows: str,
+        layout: Mapping[str, pa.DataType],
+        order: Sequence[str],
+        placing: Placing | None = None,
+    ) -> list[NewFile]:
+        """Rows of a query into new files; of `changes` without a placing."""
+        return self.lake.write(self.con, rows, layout, order, self.row_bytes, placing or self._codec)
 
     def refuse(
         self, op: str, seq: int, key: Sequence[Any], *, lost: bool, entry: int | None = None

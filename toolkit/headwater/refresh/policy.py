@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from headwater.config import TableSpec
 from headwater.lake import Held, Kind
-from headwater.lake.layout import history_notes, span_notes
+from headwater.lake.layout import is_spelt
+from headwater.lake.placing import place, placed_anew
 from headwater.lake.tail import tail_of, through
 from headwater.refresh.step import WHOLE
 
@@ -29,14 +30,14 @@ def is_due(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     tail = tail_rows(held)
     if not tail:
         return False
-    if _renamed(spec, held) or spec.compact == "always" or is_small(held, 0):
+    if _renamed(spec, held) or lies_elsewhere(spec, held) or spec.compact == "always" or is_small(held, 0):
         return True
     return tail * WRITES >= _rows(held["mirror"])
 
 
 def has_tail(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     """Whether there is anything to compact."""
-    return _is_broken(spec, held) or tail_rows(held) > 0
+    return _is_broken(spec, held) or tail_rows(held) > 0 or lies_elsewhere(spec, held)
 
 
 def _is_broken(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
@@ -56,7 +57,17 @@ def _renamed(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     history = held["history"]
     if history is None or spec.mode != "history":
         return False
-    return span_notes(history.notes) != history_notes(spec.history)
+    return not is_spelt(history.notes, spec.history)
+
+
+def lies_elsewhere(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
+    """Whether a base of a table with a key lies in other folders than those of its layout."""
+    changes = held["changes"]
+    if changes is None or not changes.schema.key:
+        return False
+    placing = place(spec, changes.schema)
+    bases = [held["mirror"], held["history"]] if spec.mode == "history" else [held["mirror"]]
+    return any(base is not None and placed_anew(base, placing) for base in bases)
 
 
 def _rows(held: Held | None) -> int:

@@ -13,9 +13,11 @@ from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
 from headwater.fold import Batch, Gone, Segment, Shape, retyped, sql
 from headwater.lake import KINDS, Change, Held, Kind
+from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
-from headwater.lake.rewrite import Swap, rewrite
+from headwater.lake.placing import place, placed_anew
+from headwater.lake.rewrite import Swap
 from headwater.lake.tail import KEYED, SETTLED, Pick, mirror_rows, tail_of
 from headwater.lake.touched import files_with
 from headwater.model import STRIDE, Mark, TableSchema
@@ -357,15 +359,17 @@ class Step:
         layout = plain_layout(self.schema)
         columns = ", ".join(self._shape.names)
         fresh = f"SELECT {columns}, {META} FROM _hw_versions WHERE _hw_live"
+        placing = place(self._spec, self.schema).measured(held, self._held["changes"])
+        notes = self._making(held) | dict(placing.notes)
         if held is None or not self._same_key:
-            add = self._bench.write(fresh, layout, self._bench.order)
-            made = self._making(held)
-            return Change(self.mark, self.schema, layout, add, replace=held is not None, notes=made)
+            add, anew = self._bench.write(fresh, layout, self._bench.order, placing), held is not None
+            return Change(self.mark, self.schema, layout, add, (), anew, notes, placing.names)
         keys = Keys("_hw_gone", ["_hw_seq"], "_hw_seq", pa.int64())
-        target = self._bench.target(held, f"{self._shape.cells(held.schema)}, {META}", layout)
-        anew = changed_types(held.schema, self.schema)
-        done = rewrite(target, paths_of(held), Swap(keys, fresh, self._bench.order, everything=anew))
-        return Change(self.mark, self.schema, layout, done.add, done.remove, anew, self._making(held))
+        target = self._bench.target(held, f"{self._shape.cells(held.schema)}, {META}", layout, placing)
+        anew = changed_types(held.schema, self.schema) or placed_anew(held, placing)
+        swap = Swap(keys, fresh, self._bench.order, everything=anew)
+        done = rewrite_placed(target, paths_of(held), swap)
+        return Change(self.mark, self.schema, layout, done.add, done.remove, anew, notes, placing.names)
 
 
 _FACTS = """

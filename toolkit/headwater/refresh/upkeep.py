@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from headwater.config import Files
 from headwater.failpoints import reach
 from headwater.lake import Change, Held, Kind
+from headwater.lake.placing import Placing
 from headwater.lake.tail import through
 from headwater.refresh.parts import Work
 
@@ -89,7 +91,8 @@ def _mergeable(changes: Held, reached: int, full: int) -> list[_File]:
 def _merge(work: Work, changes: Held, run: Sequence[_File], width: int) -> None:
     paths = [file.path for file in run]
     rows = f"SELECT * FROM {work.lake.scan(changes, paths)}"
-    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], width)
+    codec = Placing(files=Files(work.spec.files.compression))
+    add = work.lake.write(work.con, rows, changes.layout, ["_hw_seq"], width, codec)
     change = Change(changes.mark, changes.schema, changes.layout, add, paths, notes=changes.notes)
     reach("merge.before")
     work.held["changes"] = work.lake.commit(changes.table, "changes", changes, change)

@@ -1,0 +1,92 @@
+"""Partition folders through the command line, on a real server: checked, foretold, written, verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deltalake import DeltaTable
+
+from live.pipelines import Runner
+from servers.postgres import Database
+
+pytestmark = pytest.mark.live
+
+SETUP = """
+create table orders (id bigint primary key, customer text, ssn text, placed timestamptz);
+insert into orders select n, (array['Ä/b', '', null, 'x'])[1 + n % 4], 'KANARIE' || n % 3,
+    timestamptz '1969-12-31 23:30-02' + n * interval '40 days' from generate_series(1, 200) n;
+"""
+
+
+@pytest.fixture
+def runner(pg: Database, tmp_path: Path) -> Runner:
+    pg.run(SETUP)
+    runner = Runner(tmp_path, pg.url, warehouse=False)
+    configure(runner, "/@placed(yr=%y)/@customer(who=%s)")
+    return runner
+
+
+def configure(runner: Runner, layout: str, **more: Any) -> None:
+    doc = yaml.safe_load(runner.config.read_text())
+    table = {"name": "public.orders", "partition": layout, "masks": {"ssn": {"redact": 1}}, **more}
+    runner.config.write_text(yaml.safe_dump({**doc, "tables": [table]}))
+
+
+def folders(runner: Runner, kind: str = "mirror") -> set[str]:
+    table = runner.folder / "lake" / "lake" / "public.orders" / kind
+    return {path.rpartition("/")[0] for path in DeltaTable(table).file_uris()}
+
+
+def test_folders_are_foretold_written_and_verified(runner: Runner, pg: Database) -> None:
+    planned = json.loads(runner.run("plan", "--json").stdout)["tables"][0]
+    assert not (runner.folder / "lake" / "raw").exists(), "nothing is loaded by a plan"
+    assert len(planned["folders"]) == 3 and not planned["says"]
+    assert json.loads(runner.run("check", "--json").stdout)["ready"]
+    runner.run("run")
+    written = {"/".join(folder.split("/")[-2:]) for folder in folders(runner)}
+    assert set(planned["folders"]) <= written
+    assert "yr=1970/who=%C3%84%2Fb" not in written and "yr=1970/who=Ä%2Fb" in written
+    assert "yr=1970/who=__EMPTY__" in written and "yr=1970/who=__HIVE_DEFAULT_PARTITION__" in written
+    pg.run("update orders set placed = '2030-01-01Z', customer = 'moved' where id in (1, 2)")
+    pg.run("delete from orders where id = 3")
+    runner.run("run")
+    assert "yr=2030/who=moved" in {"/".join(f.split("/")[-2:]) for f in folders(runner)}
+    runner.run("verify")
+
+    configure(runner, "/@1(%.2i)", lake={"compression": "snappy", "slices": 2})
+    planned = json.loads(runner.run("plan", "--json").stdout)["tables"][0]
+    assert any("written anew" in line for line in planned["says"])
+    assert set(planned["folders"]) <= {"0", "100", "200"}
+    runner.run("compact")
+    for kind in ("mirror", "history"):
+        assert {folder.rpartition("/")[2] for folder in folders(runner, kind)} == {"0", "100", "200"}
+    runner.run("verify")
+    assert "written anew" not in runner.run("plan").stdout
+
+
+def test_what_is_wrong_is_said_with_its_line_and_place(runner: Runner) -> None:
+    for layout, says, under in (
+        ("/@placed(yr=%i)", "`%i` takes a whole number", "%i"),
+        ("/@9(yr=%y)", "has no column 9", "@9"),
+        ("/@placed(customer=%y)", "is a column of the table too", "@placed"),
+        ("/@ssn(a=%y)", "takes a date or a timestamp; the column `ssn` is string", "%y"),
+    ):
+        configure(runner, layout)
+        line = 1 + next(
+            n for n, text in enumerate(runner.config.read_text().split("\n")) if "partition:" in text
+        )
+        for command in ("check", "plan", "run"):
+            done = runner.run(command, ok=False)
+            said = done.stdout + done.stderr
+            assert says in said, (command, said)
+            shown = said.split("\n")
+            at = next(n for n, text in enumerate(shown) if text.endswith(layout))
+            assert shown[at + 1].index("^") == shown[at].index(under)
+            assert command == "plan" or f"headwater.yml:{line}" in said
+        assert not (runner.folder / "lake" / "raw").exists(), "nothing was read"
+    configure(runner, "/@placed(Year=%y)")
+    assert "for Athena" in runner.run("check").stdout and "for Athena" in runner.run("plan").stdout

@@ -1,0 +1,120 @@
+"""What `check` and `plan` say of the tables' folders before anything is written: errors, advice, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from headwater.columns import unite
+from headwater.config import Config, TableSpec
+from headwater.errors import ConfigError, SourceError
+from headwater.lake.placing import Placing, place, placed_anew
+from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.partition import bind
+
+if TYPE_CHECKING:
+    from headwater.lake.delta import Lake
+    from headwater.sources import Source
+
+#: So many folders are shown, of so many rows looked at.
+_SHOWN, _LOOKED_AT = 3, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The folders that some rows of a table go to, and what there is to say of its layout."""
+
+    folders: tuple[str, ...] = ()
+    says: tuple[str, ...] = ()
+
+
+def check_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> list[Finding]:
+    """For each table with folders: what cannot be followed, what to think about, or that all is well."""
+    found: list[Finding] = []
+    for info in infos:
+        spec = config.spec(info.schema.table)
+        if spec.partition is None:
+            continue
+        try:
+            schema = _in_lake(lake, info)
+            place(spec, schema)
+        except ConfigError as failed:
+            first, *rest = str(failed).split("\n")
+            found.append(_finding("fail", first, "\n".join([*rest, failed.hint]), spec.table))
+            continue
+        lints = bind(spec.partition, schema).lints
+        found += [_finding("warn", lint, "", spec.table) for lint in lints]
+        if not lints:
+            found.append(_finding("ok", str(spec.partition), "", spec.table))
+    return found
+
+
+def refuse_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> None:
+    """Raise ConfigError for the layout of a table that would be read for the first time, if it cannot be."""
+    for info in infos:
+        spec = config.spec(info.schema.table)
+        if spec.partition is not None and lake.open(spec.table, "changes") is None:
+            place(spec, info.schema)
+
+
+def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> Outlook:
+    """What a table's layout means for its rows: of the lake, or the first ones of the source."""
+    if spec.partition is None:
+        moved = _moves(spec, lake, Placing())
+        return Outlook(says=("its files leave their folders",)) if moved else Outlook()
+    try:
+        schema = _in_lake(lake, info)
+        placing = place(spec, schema)
+    except ConfigError as failed:
+        return Outlook(says=(*str(failed).split("\n"), failed.hint))
+    says = list(bind(spec.partition, schema).lints)
+    if _moves(spec, lake, placing):
+        says.append(
+            "its files move into these folders: the table is written anew, once, when it is compacted"
+        )
+    try:
+        folders = _examples(lake, source, spec.table, placing)
+    except SourceError as failed:
+        return Outlook(says=(*says, f"no row can be looked at: {failed}"))
+    return Outlook(folders, tuple(says))
+
+
+def _finding(level: str, found: str, fix: str, table: TableId) -> Finding:
+    return Finding(level, "partition", found, fix, table)  # type: ignore[arg-type]
+
+
+def _in_lake(lake: Lake, info: TableInfo) -> TableSchema:
+    """The columns as the lake will have them."""
+    held = lake.schema(info.schema.table, "changes")
+    return unite([held, info.schema]) if held is not None else info.schema
+
+
+def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
+    mirror = lake.open(spec.table, "mirror")
+    return mirror is not None and placed_anew(mirror, placing)
+
+
+def _examples(lake: Lake, source: Source, table: TableId, placing: Placing) -> tuple[str, ...]:
+    import duckdb
+
+    changes = lake.open(table, "changes")
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        if changes is not None and changes.files.num_rows:
+            newest = changes.files["path"].to_pylist()[:1]
+            rows = f"(SELECT * FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')"
+        else:
+            con.register("_hw_first", _first_rows(source, table))
+            rows = "_hw_first"
+        some = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
+        found = con.execute(f"SELECT DISTINCT {placing.folder} FROM {some} LIMIT {_SHOWN}").fetchall()
+        return tuple(sorted(row[0] for row in found))
+
+
+def _first_rows(source: Source, table: TableId) -> pa.Table:
+    with source.cut() as cut:
+        # One is enough: a read that is left ends the cut, and this one has no other.
+        return next(iter(cut.read(table))).rows
