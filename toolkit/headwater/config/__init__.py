@@ -15,7 +15,9 @@ from headwater.secrets import Secret
 __all__ = [
     "Compact",
     "Config",
+    "CsvCompression",
     "DbtConfig",
+    "GlueConfig",
     "HistoryNames",
     "Mask",
     "MaskKind",
@@ -35,6 +37,7 @@ __all__ = [
 
 Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
+CsvCompression = Literal["gzip", "bzip2", "none"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -62,6 +65,7 @@ class TableSpec:
 
     columns   the columns to copy, as `parse_column` reads them; () for all
     masks     by the column's name at the source
+    formats   the published views of mirror and history, beside Delta itself
     """
 
     table: TableId
@@ -70,6 +74,8 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+    csv_compression: CsvCompression = "gzip"
 
     @property
     def restricts(self) -> bool:
@@ -85,6 +91,15 @@ class WarehouseConfig:
     path: str = "warehouse.duckdb"
     schema: str = "main"
     staging_schema: str = "headwater_staging"
+
+
+@dataclass(frozen=True, slots=True)
+class GlueConfig:
+    """The database of the AWS Glue catalogue that published views are registered in."""
+
+    database: str
+    region: str = ""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,8 @@ class Config:
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
     compact        when tails move into the lake's mirrors and histories
+    formats, csv_compression  the published views of tables without settings of their own
+    glue           where they are registered
     mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
     """
@@ -123,6 +140,14 @@ class Config:
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"
+    formats: tuple[str, ...] = ()
+    csv_compression: CsvCompression = "gzip"
+    glue: GlueConfig | None = None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether any table may have a published view."""
+        return bool(self.formats) or any(spec.formats for spec in self.overrides.values())
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
@@ -130,7 +155,9 @@ class Config:
         Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
         that a later entry about something else unmasks nothing; the last one counts for each column.
         """
-        made = TableSpec(table, self.mode, self.history)
+        made = TableSpec(
+            table, self.mode, self.history, formats=self.formats, csv_compression=self.csv_compression
+        )
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)

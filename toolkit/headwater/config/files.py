@@ -14,6 +14,7 @@ import yaml
 from headwater.config import (
     Compact,
     Config,
+    CsvCompression,
     DbtConfig,
     HistoryNames,
     Mask,
@@ -24,6 +25,7 @@ from headwater.config import (
     parse_column,
 )
 from headwater.config.fields import FILE
+from headwater.config.formats import read_formats, read_glue, write_formats, write_lake
 from headwater.config.patterns import parse_pattern
 from headwater.config.reader import File, Plain, holds_password, read
 from headwater.errors import ConfigError
@@ -65,6 +67,9 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
     url = store_url(str(store.pop("url")), base, file)
     tables, overrides = _tables(doc, file)
     _refuse_no_key(doc, overrides, file)
+    lake = _section(doc, "lake")
+    formats = read_formats(lake, ())
+    glue = read_glue(lake, url, file, published=any([formats, *(o.formats for o in overrides.values())]))
     return Config(
         name=str(doc["pipeline"]),
         source=source,
@@ -74,7 +79,10 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         overrides=overrides,
         mode=cast(Mode, doc.get("mode", "history")),
         history=_history(doc, HistoryNames(), "", file),
-        compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
+        compact=cast(Compact, lake.get("compact", "auto")),
+        formats=formats,
+        csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
+        glue=glue,
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
@@ -124,7 +132,8 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
-    doc |= {"lake": {"compact": config.compact}} if config.compact != "auto" else {}
+    lake = write_lake(config)
+    doc |= {"lake": lake} if lake else {}
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
@@ -180,7 +189,13 @@ def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapp
     patterns: list[str] = []
     overrides: dict[str, TableSpec] = {}
     default = TableSpec(TableId("", ""), cast(Mode, doc.get("mode", "history")))
-    default = replace(default, history=_history(doc, HistoryNames(), "", file))
+    lake = _section(doc, "lake")
+    default = replace(
+        default,
+        history=_history(doc, HistoryNames(), "", file),
+        formats=read_formats(lake, ()),
+        csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
+    )
     for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], entries)):
         place = f"tables[{number}]"
         pattern = _pattern(str(entry["name"]), file, place)
@@ -213,7 +228,15 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
-    return TableSpec(table, mode, history, columns=columns, masks=masks)
+    return TableSpec(
+        table,
+        mode,
+        history,
+        columns=columns,
+        masks=masks,
+        formats=read_formats(entry, default.formats),
+        csv_compression=cast(CsvCompression, entry.get("csv_compression", default.csv_compression)),
+    )
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -329,7 +352,10 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
-    return entry | ({"masks": masks} if masks else {})
+    entry |= {"masks": masks} if masks else {}
+    entry |= {"format": write_formats(spec.formats)} if spec.formats != config.formats else {}
+    packed = spec.csv_compression
+    return entry | ({"csv_compression": packed} if packed != config.csv_compression else {})
 
 
 def _written_history(names: HistoryNames) -> dict[str, object]:

@@ -32,6 +32,7 @@ class Held:
              null_count.<column>, min.<column>, max.<column>
     layout   the columns in files, in order, with the Arrow types that readers see
     notes    what the writer kept beside the mark
+    partition  the native partition columns, outermost first: `files` has `partition.<name>` of each, as text
     """
 
     table: TableId
@@ -42,6 +43,7 @@ class Held:
     layout: Mapping[str, pa.DataType]
     files: pa.Table
     notes: Mapping[str, str] = field(default_factory=dict)
+    partition: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
