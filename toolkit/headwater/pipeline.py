@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
@@ -51,6 +51,7 @@ class TablePlan:
     bytes: int | None
     why: str
     masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
+    formats: tuple[str, ...] = ()  # beside Delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class TableStatus:
     """Where one table stands.
 
     tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
+    views  where its published views stand, and the raw log's entry that the lake table stands at
     """
 
     table: TableId
@@ -74,6 +76,19 @@ class TableStatus:
     columns: int
     keyless: bool
     tail: int | None = None
+    views: Sequence[ViewStatus] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """Where a published view stands; entry -1 before the first time."""
+
+    format: str
+    kind: str
+    entry: int
+    lake_entry: int
+    rows: int
+    pointer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,8 @@ class Pipeline:
         """The source's preflight over the chosen tables; changes nothing."""
         infos = self.parts.source.tables()
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
-        return self.parts.source.check(wanted)
+        chosen = [i.schema for i in infos if i.schema.table in set(wanted)]
+        return [*self.parts.source.check(wanted), *self._check_formats(chosen)]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -160,8 +176,8 @@ class Pipeline:
                 action, why = "reload", "its columns changed"
             elif unlike := self._unlike(info, known):
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
-            mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
-            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
+            spec, masks = self.config.spec(table), tuple(describe(info.schema))
+            rows.append(TablePlan(table, action, spec.mode, info.rows, info.bytes, why, masks, spec.formats))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
         return Plan(rows, parts.source.behind(last.position) if last else None)
@@ -264,6 +280,7 @@ class Pipeline:
                     len(c.columns),
                     not c.key,
                     parts.lake.tail_rows(t) if looks else None,
+                    self._views(t) if looks else (),
                 )
                 for t, s, c in schemas
             ],
@@ -274,8 +291,10 @@ class Pipeline:
     def compact(self, tables: Sequence[str] | None = None) -> Sequence[TableId]:
         """Move the changes of tables (patterns; default: all) into the files of mirror and history, now.
 
-        Returns the tables that had any. For engines that read these files; what we read is the same.
+        Returns the tables that had any. For engines that read these files or published views of them; what we
+        read is the same.
         """
+        from headwater.deliver import Delivery
         from headwater.refresh import compact
         from headwater.state import hold
 
@@ -283,9 +302,11 @@ class Pipeline:
         if not specs:
             raise ConfigError(f"pipeline {self.config.name} has read no table yet", hint="headwater run")
         chosen = configuration.select(tables or ["*.*"], list(specs))
-        with hold(self.parts.state, self.config.name):
+        with hold(self.parts.state, self.config.name) as lease:
             lake, limit = self.parts.lake, self.config.memory_limit
-            return compact(lake, {t: specs[t] for t in chosen}, memory_limit=limit)
+            done = compact(lake, {t: specs[t] for t in chosen}, memory_limit=limit)
+            Delivery(self.parts, {t: specs[t] for t in chosen}, lambda *_: None, lease.check).show_all()
+            return done
 
     def explain(self, table: str, key: str, *, values: bool = False) -> Sequence[Step]:
         """Every change of one key, with its position, file and lake version."""
@@ -356,6 +377,37 @@ class Pipeline:
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
+
+    def _check_formats(self, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
+        """What the published formats of tables cannot hold."""
+        from headwater.formats import refuse
+
+        for schema in schemas:
+            spec = self.config.spec(schema.table)
+            if not spec.formats:
+                continue
+            found = Finding("ok", "format", ", ".join(("delta", *spec.formats)), table=schema.table)
+            try:
+                refuse(spec, schema, registered=self.config.glue is not None)
+            except HeadwaterError as failed:
+                found = replace(found, level="fail", found=str(failed), fix=failed.hint)
+            yield found
+
+    def _views(self, table: TableId) -> Sequence[ViewStatus]:
+        from headwater.formats import kinds
+
+        spec, lake = self.config.spec(table), self.parts.lake
+        if not spec.formats:
+            return ()
+        there = {(s.target.view, s.target.kind): s for s in self.parts.formats.shown(spec)}
+        rows = []
+        for view, kind in ((v, k) for v in spec.formats for k in kinds(spec)):
+            mark, shown = lake.mark(table, kind), there.get((view, kind))
+            if mark is not None:
+                entry = shown.mark.seq if shown else -1
+                rows_there, pointer = (shown.rows, shown.pointer) if shown else (0, "")
+                rows.append(ViewStatus(view, kind, entry, mark.seq, rows_there, pointer))
+        return rows
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""

@@ -158,8 +158,8 @@ _COLUMNS = Field(
 _FORMATS = ("delta", "iceberg", "parquet", "orc", "csv")
 _FORMAT = Field(
     "format",
-    "the formats of mirror and history for other engines: Delta is always there, the others are views of it that "
-    "follow each compaction; formats.md",
+    "the formats of mirror and history for other engines: Delta is always there, the others are views of it "
+    "that follow each compaction; formats.md",
     "[delta, iceberg]",
     kind="list",
     default="delta",
@@ -234,8 +234,9 @@ _LAKE = Field(
               "these files themselves", "always", default="auto", choices=("auto", "always")),
         _FORMAT,
         _CSV,
-        Field("glue", "the database of the AWS Glue catalogue that the tables of `format` are registered in, for "
-              "Athena and Spectrum; needs a store in S3", "{database: shop, region: eu-central-1}", kind="mapping",
+        Field("glue", "the database of the AWS Glue catalogue that the tables of `format` are registered in, "
+              "for Athena and Spectrum; needs a store in S3", "{database: shop, region: eu-central-1}",
+              kind="mapping",
               fields=(
                   Field("database", "its name; made if there is none", "shop", required=True,
                         pattern=r"[a-z0-9_]{1,255}", wants="small letters, digits and underscores"),

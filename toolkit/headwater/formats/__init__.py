@@ -1,8 +1,8 @@
-"""Published views: one committed version of a mirror or history in another format, for engines without Delta.
+"""Published views: one committed version of a mirror or history in another format, for other engines.
 
-Delta stays the one table whose commits are the truth. A view follows it: made after the commit, whole or not at
-all, with the same mark. To add a format: a class that satisfies `views.View`, a row in `VIEWS`, its cells in
-`cells.CELLS`, and a subclass of the contract suite in ``tests/contracts/views.py``. docs/formats.md.
+Delta stays the one table whose commits are the truth. A view follows it: made after the commit, whole or not
+at all, with the same mark. To add a format: a class that satisfies `views.View`, a row in `VIEWS`, its cells
+in `cells.CELLS`, and a subclass of the contract suite in ``tests/contracts/views.py``. docs/formats.md.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from headwater.config import TableSpec
-from headwater.formats.cells import refuse_unheld
-from headwater.formats.iceberg import Iceberg
+from headwater.formats.cells import catalog_columns, refuse_unheld
+from headwater.formats.iceberg import Iceberg, require_pyiceberg
 from headwater.formats.symlink import Symlinks
 from headwater.formats.views import Catalog, Listing, Shown, Target, View
 from headwater.lake import Kind
@@ -21,7 +21,7 @@ from headwater.model import TableId, TableSchema
 from headwater.naming import relation_name
 from headwater.storage import Storage
 
-__all__ = ["Catalog", "Formats", "Listing", "Shown", "Target", "View", "catalog_name", "refuse"]
+__all__ = ["Catalog", "Formats", "Listing", "Shown", "Target", "View", "catalog_name", "kinds", "refuse"]
 
 _BASES: tuple[Kind, ...] = ("mirror", "history")
 
@@ -47,7 +47,7 @@ class Formats:
         """
         done = []
         for view in spec.formats:
-            for kind in _kinds(spec):
+            for kind in kinds(spec):
                 held = self._lake.open(spec.table, kind)
                 if held is None:
                     continue
@@ -60,15 +60,22 @@ class Formats:
     def shown(self, spec: TableSpec) -> Sequence[Shown]:
         """Where the views of a table stand that there are."""
         made = ((VIEWS[view](self._storage, self._lake, spec), view) for view in spec.formats)
-        found = [one.shown(Target(spec.table, kind, view)) for one, view in made for kind in _kinds(spec)]
+        found = [one.shown(Target(spec.table, kind, view)) for one, view in made for kind in kinds(spec)]
         return [shown for shown in found if shown is not None]
 
 
-def refuse(spec: TableSpec, schema: TableSchema) -> None:
-    """Raise SchemaConflict for the first column of a table that one of its formats cannot hold."""
+def refuse(spec: TableSpec, schema: TableSchema, *, registered: bool) -> None:
+    """Raise what `publish` would for the columns of a table: SchemaConflict names the first that does not go.
+
+    `registered`: its views go into a catalogue too.
+    """
     layout = history_layout(schema, spec.history) if spec.mode == "history" else plain_layout(schema)
     for view in spec.formats:
         refuse_unheld(spec.table, view, layout)
+        if view == "iceberg":
+            require_pyiceberg()
+    if registered and spec.formats:
+        catalog_columns(spec.table, layout)
 
 
 def catalog_name(spec: TableSpec, target: Target) -> str:
@@ -81,5 +88,6 @@ def _name(table: TableId, kind: Kind, view: str) -> str:
     return relation_name(*filter(None, parts))
 
 
-def _kinds(spec: TableSpec) -> Sequence[Kind]:
+def kinds(spec: TableSpec) -> Sequence[Kind]:
+    """The lake tables of a table that have views."""
     return _BASES if spec.mode == "history" else ("mirror",)

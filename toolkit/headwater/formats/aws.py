@@ -7,10 +7,11 @@ makes of names and types, and the rights that this needs: docs/formats.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from headwater.errors import Conflict, SchemaConflict, StorageError
-from headwater.formats.cells import glue_type
+from headwater.errors import ConfigError, Conflict, StorageError
+from headwater.formats.cells import catalog_columns, glue_type
 from headwater.formats.views import Listing
 from headwater.model import TableId
 
@@ -39,17 +40,19 @@ class Glue:
     ) -> None:
         """`session`: aws_access_key_id, aws_secret_access_key, aws_session_token; {} for the usual chain."""
         import boto3
+        from botocore.exceptions import BotoCoreError
 
         self._database = database
-        client = boto3.client(
-            "glue", endpoint_url=endpoint or None, region_name=region or None, **dict(session)
-        )
-        self._client: Any = client
+        try:
+            self._client: Any = boto3.client(
+                "glue", endpoint_url=endpoint or None, region_name=region or None, **dict(session)
+            )
+        except (BotoCoreError, ValueError) as failed:
+            raise ConfigError(f"lake.glue: {failed}", hint="lake: {glue: {region: eu-central-1}}") from None
         self._proven = False
 
     def register(self, listing: Listing, name: str) -> None:
         """Make the catalogue say what is shown; writes only what differs."""
-        with_names(listing)
         wanted = _definition(listing, name)
         self._prove_database()
         found = self._ask(lambda: self._client.get_table(DatabaseName=self._database, Name=name)["Table"])
@@ -131,7 +134,7 @@ class Glue:
     ) -> None:
         for first in range(0, len(items), most):
             some = list(items[first : first + most])
-            errors = (self._ask(lambda some=some: act(**place, **{key: some})) or {}).get("Errors", [])
+            errors = (self._ask(partial(act, **place, **{key: some})) or {}).get("Errors", [])
             wrong = [e["ErrorDetail"] for e in errors if not _is_done(e["ErrorDetail"]["ErrorCode"])]
             if wrong:
                 said = wrong[0].get("ErrorMessage", "")
@@ -165,23 +168,8 @@ class Glue:
             ) from None
 
 
-def with_names(listing: Listing) -> Mapping[str, str]:
-    """Column -> its name in the catalogue, which knows small letters only; SchemaConflict where two meet."""
-    names: dict[str, str] = {}
-    for column in [*listing.columns, *listing.partition]:
-        name = column.lower()
-        if name in names.values():
-            other = next(c for c, n in names.items() if n == name)
-            raise SchemaConflict(
-                f"{listing.shown.target.table}: columns {other} and {column} are one column to Athena",
-                hint="leave one out: tables: [{name: ..., columns: [...]}]",
-            )
-        names[column] = name
-    return names
-
-
 def _definition(listing: Listing, name: str) -> Definition:
-    view, names = listing.shown.target.view, with_names(listing)
+    view, names = listing.shown.target.view, _names(listing)
     columns = [{"Name": names[c], "Type": glue_type(view, kind)} for c, kind in listing.columns.items()]
     says = {_OWNER: str(_identity(listing)), "headwater.mark": str(listing.shown.mark.seq)}
     if listing.metadata:
@@ -207,6 +195,10 @@ def _definition(listing: Listing, name: str) -> Definition:
         },
         "PartitionKeys": [{"Name": names[p], "Type": "string"} for p in listing.partition],
     }
+
+
+def _names(listing: Listing) -> Mapping[str, str]:
+    return catalog_columns(_identity(listing), [*listing.columns, *listing.partition])
 
 
 def _identity(listing: Listing) -> TableId:

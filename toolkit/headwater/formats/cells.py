@@ -1,4 +1,4 @@
-"""What a cell of each Arrow type becomes in each published format: one table. No I/O; docs/formats.md shows it.
+"""What a cell of each Arrow type becomes in each published format: one table. No I/O; docs/formats.md.
 
 Iceberg and Hive Parquet are the lake's own files, so they hold what `lake.stored` says. ORC and CSV are made
 from these. docs/decisions/0082 says why times are text in ORC.
@@ -6,7 +6,7 @@ from these. docs/decisions/0082 says why times are text in ORC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -143,6 +143,20 @@ def refuse_unheld(table: TableId, view: str, layout: Mapping[str, pa.DataType]) 
                 f"{table}: column {name} is {kind}, which {view} cannot hold",
                 hint=f"tables: [{{name: {table}, format: delta}}]",
             )
+
+
+def catalog_columns(table: TableId, columns: Iterable[str]) -> Mapping[str, str]:
+    """Column -> its name in a catalogue that knows small letters only; SchemaConflict where two meet."""
+    names: dict[str, str] = {}
+    for column in columns:
+        other = next((c for c, name in names.items() if name == column.lower()), None)
+        if other is not None:
+            raise SchemaConflict(
+                f"{table}: columns {other} and {column} are one column to Athena",
+                hint="leave one out: tables: [{name: ..., columns: [...]}]",
+            )
+        names[column] = column.lower()
+    return names
 
 
 def select_cells(view: str, layout: Mapping[str, pa.DataType]) -> str:

@@ -21,12 +21,14 @@ from headwater.lake.delta import Lake
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+Sink = gzip.GzipFile | bz2.BZ2File
+
 #: Rows in memory at once.
 BATCH_ROWS = 8_192
 _CHUNK = 1 << 20
 
 #: The suffix of a CSV file, and what it goes through.
-_COMPRESSED: Mapping[str, tuple[str, Callable[[IO[bytes]], IO[bytes]] | None]] = {
+_COMPRESSED: Mapping[str, tuple[str, Callable[[IO[bytes]], Sink] | None]] = {
     "none": (".csv", None),
     # The time of day in a gzip header would make other bytes of equal rows.
     "gzip": (".csv.gz", lambda raw: gzip.GzipFile("", "wb", 6, raw, mtime=0)),

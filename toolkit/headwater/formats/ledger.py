@@ -54,7 +54,7 @@ class Record:
 
     @property
     def folders(self) -> Mapping[str, Sequence[Part]]:
-        """The files by the folder of their partition; the root is always there, unless there are partitions."""
+        """The files by the folder of their partition; without files, the root alone."""
         found: dict[str, list[Part]] = {}
         for part in sorted(self.parts, key=lambda part: part.path):
             found.setdefault(part.folder, []).append(part)

@@ -1,4 +1,4 @@
-"""Iceberg's manifests of a lake version: what stayed is named again by its old manifests, not written anew."""
+"""Iceberg's manifests of a lake version: what stayed is named by its old manifests, not written anew."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Manifests:
     """The manifests of one view."""
 
     def __init__(self, storage: Storage, target: Target) -> None:
+        self.target = target
         self._storage, self._folder = storage, f"{target.folder}/metadata"
         self._base = uri_of(storage, target.folder).removesuffix(target.folder)
 
@@ -61,10 +62,11 @@ class Manifests:
 
         return list(read_manifest_list(self._input(snapshot.manifest_list)))
 
-    def write(
-        self, held: Held, shape: Shape, snapshot: int, sequence: int, parent: Snapshot | None
-    ) -> Written:
-        """Write what is new of a version; `parent` is the snapshot to go on from."""
+    def write(self, held: Held, shape: Shape, snapshot: tuple[int, int], parent: Snapshot | None) -> Written:
+        """Write what is new of a version.
+
+        `snapshot` is the new one's id and sequence number, `parent` the one to go on from.
+        """
         wanted = {f"{folder_of(held.table, held.kind)}/{file['path']}": file for file in _files(held)}
         uris = {self.uri(path): path for path in wanted}
         kept, again, gone = self._sort(self.of(parent) if parent else (), set(uris))
@@ -73,8 +75,8 @@ class Manifests:
         added = [make.file(uri, wanted[path]) for uri, path in sorted(uris.items()) if uri not in there]
         manifests = list(kept)
         if added or again or gone:
-            manifests.append(self._write_manifest(shape, snapshot, (added, again, gone)))
-        location = self._write_list(manifests, snapshot, sequence, parent)
+            manifests.append(self._write_manifest(shape, snapshot[0], (added, again, gone)))
+        location = self._write_list(manifests, snapshot, parent)
         return Written(
             location,
             len(added),
@@ -133,7 +135,7 @@ class Manifests:
         name = f"{uuid.uuid4()}-m0.avro"
         file = self._storage.scratch() / name
         output = PyArrowFileIO().new_output(str(file))
-        with write_manifest(2, shape.spec, shape.schema, output, snapshot, "gzip") as writer:
+        with write_manifest(2, shape.spec, shape.schema, output, snapshot, "deflate") as writer:
             for new in added:
                 writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=new))
             for entry in again:
@@ -145,16 +147,16 @@ class Manifests:
         return made
 
     def _write_list(
-        self, manifests: Sequence[ManifestFile], snapshot: int, sequence: int, parent: Snapshot | None
+        self, manifests: Sequence[ManifestFile], snapshot: tuple[int, int], parent: Snapshot | None
     ) -> str:
         from pyiceberg.io.pyarrow import PyArrowFileIO
         from pyiceberg.manifest import write_manifest_list
 
-        name = f"snap-{snapshot}-1-{uuid.uuid4()}.avro"
+        name = f"snap-{snapshot[0]}-1-{uuid.uuid4()}.avro"
         file = self._storage.scratch() / name
         output = PyArrowFileIO().new_output(str(file))
         before = parent.snapshot_id if parent else None
-        with write_manifest_list(2, output, snapshot, before, sequence, "gzip") as writer:
+        with write_manifest_list(2, output, snapshot[0], before, snapshot[1], "deflate") as writer:
             writer.add_manifests(list(manifests))
         return self._upload(file, name)
 

@@ -14,7 +14,7 @@ from headwater.lake import Held
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
-    from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.metadata import TableMetadataV2
     from pyiceberg.types import PrimitiveType
 
 _FIRST_PARTITION_FIELD = 1000
@@ -34,7 +34,7 @@ class Shape:
     anew: bool
 
 
-def shape_of(held: Held, before: TableMetadata | None) -> Shape:
+def shape_of(held: Held, before: TableMetadataV2 | None) -> Shape:
     """The schema and spec of a lake version that go on from what the metadata had."""
     schema, last_column, odd = _schema(held, before)
     spec, last_partition, moved = _spec(held, schema, before)
@@ -72,7 +72,7 @@ def name_mapping(schema: Schema) -> str:
     return create_mapping_from_schema(schema).model_dump_json()
 
 
-def _schema(held: Held, before: TableMetadata | None) -> tuple[Schema, int, bool]:
+def _schema(held: Held, before: TableMetadataV2 | None) -> tuple[Schema, int, bool]:
     from pyiceberg.schema import Schema
     from pyiceberg.types import NestedField
 
@@ -107,7 +107,7 @@ def _fits(old: object, new: PrimitiveType) -> bool:
     return old == new or any(old == narrow and new == wide for narrow, wide in wider.items())
 
 
-def _spec(held: Held, schema: Schema, before: TableMetadata | None) -> tuple[PartitionSpec, int, bool]:
+def _spec(held: Held, schema: Schema, before: TableMetadataV2 | None) -> tuple[PartitionSpec, int, bool]:
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import IdentityTransform
 
