@@ -74,9 +74,10 @@ def _write_orc(con: DuckDBPyConnection, rows: str, file: Path) -> Path:
 
 def _write_csv(con: DuckDBPyConnection, rows: str, held: Held, file: Path) -> Path:
     quoted = ", ".join(map(quote, quoted_columns(own_columns(held))))
+    forced = f", FORCE_QUOTE ({quoted})" if quoted else ""
     con.execute(
         f"COPY ({rows}) TO {literal(str(file))} (FORMAT csv, HEADER true, DELIMITER ',', QUOTE '\"', "
-        f"ESCAPE '\"', NULLSTR '', FORCE_QUOTE ({quoted}))"
+        f"ESCAPE '\"', NULLSTR ''{forced})"
     )
     return file
 
