@@ -1,3 +1,4 @@
+# ruff: noqa: E501  one value, one line
 """What every published view must do: subclass, give `view` and `read`."""
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ EVERY: Mapping[str, tuple[pa.DataType, Sequence[str]]] = {
     "blob": (pa.binary(), ["''::BLOB", "NULL", "'\\x00\\xFF\\x0A'::BLOB", "'x'::BLOB"]),
     "day": (pa.date32(), ["DATE '0001-01-01'", "DATE '9999-12-31'", "NULL", "DATE '1582-10-10'"]),
     "tod": (pa.time64("us"), ["TIME '00:00:00'", "TIME '23:59:59.999999'", "NULL", "TIME '12:30:00'"]),
-    "ts": (pa.timestamp("us"), ["TIMESTAMP '1969-12-31 23:59:59.999999'", "TIMESTAMP '0001-01-01'", "NULL", "TIMESTAMP '9999-12-31 23:59:59.999999'"]),
-    "tz": (pa.timestamp("us", "UTC"), ["TIMESTAMPTZ '1500-02-28 23:59:59.5+00'", "TIMESTAMPTZ '2024-03-31 01:30:00.123456+00'", "NULL", "TIMESTAMPTZ '9999-12-31 00:00:00+00'"]),
+    "ts": (pa.timestamp("us"), ["'1969-12-31 23:59:59.999999'", "'0001-01-01'", "NULL", "'9999-12-31 23:59:59.999999'"]),
+    "tz": (
+        pa.timestamp("us", "UTC"),
+        ["'1500-02-28 23:59:59.5+00'", "'2024-03-31 01:30:00.123456+00'", "NULL", "'9999-12-31 00:00:00+00'"],
+    ),
     "Größe": (pa.int32(), ["1", "2", "3", "NULL"]),
     "select": (pa.string(), ["'a'", "'b'", "NULL", "'d'"]),
     "_hw_seq": (pa.int64(), ["4", "8", "12", "16"]),

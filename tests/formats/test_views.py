@@ -96,7 +96,12 @@ class TestIceberg(Stores, ViewContract):
         from pyiceberg.table import StaticTable
 
         uri, options = storage.delta(target.folder)
-        names = {"endpoint": "ENDPOINT_URL", "access-key-id": "ACCESS_KEY_ID", "secret-access-key": "SECRET_ACCESS_KEY", "region": "REGION"}  # fmt: skip
+        names = {
+            "endpoint": "ENDPOINT_URL",
+            "access-key-id": "ACCESS_KEY_ID",
+            "secret-access-key": "SECRET_ACCESS_KEY",
+            "region": "REGION",
+        }
         properties = {f"s3.{n}": options[f"AWS_{o}"] for n, o in names.items() if f"AWS_{o}" in options}
         table = StaticTable.from_metadata(uri, properties)
         found = table.scan().to_arrow()
@@ -203,9 +208,8 @@ def test_each_format_has_its_class() -> None:
 def parse_csv(text: str) -> list[list[str | None]]:
     """Rows by docs/formats.md: nothing between commas is NULL, a pair of quotation marks is the empty text."""
     marked = io.StringIO(text.replace('""', "\ue000"), newline="")
-    names = csv.reader(marked, strict=True)
-    rows = []
-    for row in names:
+    rows: list[list[str | None]] = []
+    for row in csv.reader(marked, strict=True):
         cells = [
             None if cell == "" else "" if cell == "\ue000" else cell.replace("\ue000", '"') for cell in row
         ]

@@ -17,7 +17,6 @@ from headwater.lake.commits import folder_of
 from headwater.storage import Storage
 
 if TYPE_CHECKING:
-    from pyiceberg.io import InputFile
     from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
     from pyiceberg.table.snapshots import Snapshot
     from pyiceberg.types import PrimitiveType
@@ -60,7 +59,9 @@ class Manifests:
         """The manifests of a snapshot."""
         from pyiceberg.manifest import read_manifest_list
 
-        return list(read_manifest_list(self._input(snapshot.manifest_list)))
+        from headwater.formats.iceberg.local import LocalFile
+
+        return list(read_manifest_list(LocalFile(self._fetch(snapshot.manifest_list))))
 
     def write(self, held: Held, shape: Shape, snapshot: tuple[int, int], parent: Snapshot | None) -> Written:
         """Write what is new of a version.
@@ -109,18 +110,12 @@ class Manifests:
         return {entry.data_file.file_path for manifest in manifests for entry in self._entries(manifest)}
 
     def _entries(self, manifest: ManifestFile) -> Sequence[ManifestEntry]:
-        from pyiceberg.io.pyarrow import PyArrowFileIO
+        from headwater.formats.iceberg.local import Fetched
 
-        class Fetched(PyArrowFileIO):
-            def new_input(_, location: str) -> Any:  # noqa: N805  the store's files are read from its cache
-                return self._input(location)
+        return manifest.fetch_manifest_entry(Fetched(self._fetch))
 
-        return manifest.fetch_manifest_entry(Fetched())
-
-    def _input(self, uri: str) -> InputFile:
-        from pyiceberg.io.pyarrow import PyArrowFileIO
-
-        return PyArrowFileIO().new_input(str(self._storage.fetch(self.path(uri))))
+    def _fetch(self, uri: str) -> Path:
+        return self._storage.fetch(self.path(uri))
 
     def _write_manifest(
         self,
@@ -128,14 +123,14 @@ class Manifests:
         snapshot: int,
         content: tuple[Sequence[DataFile], Sequence[ManifestEntry], Sequence[ManifestEntry]],
     ) -> ManifestFile:
-        from pyiceberg.io.pyarrow import PyArrowFileIO
         from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, write_manifest
+
+        from headwater.formats.iceberg.local import LocalFile
 
         added, again, gone = content
         name = f"{uuid.uuid4()}-m0.avro"
         file = self._storage.scratch() / name
-        output = PyArrowFileIO().new_output(str(file))
-        with write_manifest(2, shape.spec, shape.schema, output, snapshot, "deflate") as writer:
+        with write_manifest(2, shape.spec, shape.schema, LocalFile(file), snapshot, "deflate") as writer:
             for new in added:
                 writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=new))
             for entry in again:
@@ -149,14 +144,14 @@ class Manifests:
     def _write_list(
         self, manifests: Sequence[ManifestFile], snapshot: tuple[int, int], parent: Snapshot | None
     ) -> str:
-        from pyiceberg.io.pyarrow import PyArrowFileIO
         from pyiceberg.manifest import write_manifest_list
+
+        from headwater.formats.iceberg.local import LocalFile
 
         name = f"snap-{snapshot[0]}-1-{uuid.uuid4()}.avro"
         file = self._storage.scratch() / name
-        output = PyArrowFileIO().new_output(str(file))
         before = parent.snapshot_id if parent else None
-        with write_manifest_list(2, output, snapshot[0], before, snapshot[1], "deflate") as writer:
+        with write_manifest_list(2, LocalFile(file), snapshot[0], before, snapshot[1], "deflate") as writer:
             writer.add_manifests(list(manifests))
         return self._upload(file, name)
 
