@@ -206,14 +206,12 @@ def test_each_format_has_its_class() -> None:
 
 
 def parse_csv(text: str) -> list[list[str | None]]:
-    """Rows by docs/formats.md: nothing between commas is NULL, a pair of quotation marks is the empty text."""
+    """Rows by docs/formats.md: nothing between commas is NULL, a pair of quotation marks is empty text."""
     marked = io.StringIO(text.replace('""', "\ue000"), newline="")
     rows: list[list[str | None]] = []
     for row in csv.reader(marked, strict=True):
-        cells = [
-            None if cell == "" else "" if cell == "\ue000" else cell.replace("\ue000", '"') for cell in row
-        ]
-        rows.append(cells)
+        told = {"": None, "\ue000": ""}
+        rows.append([told[cell] if cell in told else cell.replace("\ue000", '"') for cell in row])
     return rows
 
 
