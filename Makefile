@@ -38,8 +38,9 @@ MAKE_UV = $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv
 	  || { rm -rf .uv; $(APT) update; $(APT) install -y --no-install-recommends python3-venv && $(MAKE_UV); }
 
 # Servers for the tests: PostgreSQL 15, and Ceph for a real S3. Later PostgreSQLs come as wheels.
-SERVERS = /usr/lib/postgresql/15/bin/postgres /usr/bin/ceph-mon /usr/bin/ceph-osd /usr/bin/radosgw /usr/bin/ceph
-PACKAGES = postgresql-15 ceph-common ceph-mon ceph-osd radosgw
+# Java is for Spark, as a reader.
+SERVERS = /usr/bin/java /usr/lib/postgresql/15/bin/postgres /usr/bin/ceph-mon /usr/bin/ceph-osd /usr/bin/radosgw /usr/bin/ceph
+PACKAGES = openjdk-17-jre-headless postgresql-15 ceph-common ceph-mon ceph-osd radosgw
 APT = $(if $(filter 0,$(shell id -u)),,sudo -n )env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=500
 
 servers:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -13,6 +14,7 @@ from headwater.config import Config, TableSpec
 from headwater.errors import HeadwaterError
 from headwater.events import Value
 from headwater.failpoints import reach
+from headwater.formats import Catalog, Formats, Shown
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
 from headwater.model import TableId
@@ -35,6 +37,7 @@ class Parts:
     """Everything a run touches, opened by `wiring` or by a test.
 
     look    a second handle on the source that only looks (`facts`, `head`, `behind`), for another thread
+    catalog where published views are registered
     """
 
     config: Config
@@ -44,6 +47,12 @@ class Parts:
     log: RawLog
     lake: Lake
     state: StateStore
+    catalog: Catalog | None = None
+
+    @property
+    def formats(self) -> Formats:
+        """The published views of the lake."""
+        return Formats(self.storage, self.lake, self.catalog)
 
     def apart(self) -> Parts:
         """The same pipeline for another thread: store, log and lake of its own; close the storage."""
@@ -122,6 +131,53 @@ class Delivery:
         through = min([last.seq, *(late.after for late in self._late.values())])
         memo.save_folded(self._parts.state, self._parts.config.name, replace(self._folded, through=through))
         return failed
+
+    def hand_off(self, tally: Tally, folded: memo.Folded, *, build: bool = True) -> None:
+        """Show and build: neither waits for the other to succeed."""
+        try:
+            self.show(folded)
+        finally:
+            if build:
+                self.build(tally, folded)
+
+    def show(self, folded: memo.Folded) -> None:
+        """Bring published views to what the lake holds; raises the first failure when the others are done."""
+        parts, name = self._parts, self._parts.config.name
+        settings = _view_settings(parts.config, self._specs)
+        wanted = {t for t, spec in self._specs.items() if spec.formats}
+        if not wanted:
+            return
+        seen = memo.load_views(parts.state, name, folded.lake, settings)
+        news = [t for t, mark in folded.marks.items() if t in wanted and seen.get(t) != mark]
+        if not news:
+            return
+        self._guard()
+        failed: dict[TableId, HeadwaterError] = {}
+        for table in news:
+            try:
+                self._tell_shown(table, parts.formats.publish(self._specs[table]))
+            except HeadwaterError as error:
+                failed[table] = error
+                self._tell("views.failed", table, {"error": str(error)})
+        marks = {**seen, **{t: folded.marks[t] for t in news if t not in failed}}
+        memo.save_views(parts.state, name, folded.lake, settings, marks)
+        if failed:
+            raise next(iter(failed.values()))
+
+    def show_all(self) -> None:
+        """Bring the views of every table to what the lake holds, whatever is known of them."""
+        for spec in self._specs.values():
+            self._guard()
+            self._tell_shown(spec.table, self._parts.formats.publish(spec))
+
+    def _tell_shown(self, table: TableId, shown: Sequence[Shown]) -> None:
+        for view in shown:
+            about: dict[str, Value] = {
+                "format": view.target.view,
+                "kind": view.target.kind,
+                "rows": view.rows,
+            }
+            self._tell("view.published", table, {**about, "entry": view.mark.seq})
 
     def build(self, tally: Tally, folded: memo.Folded, *, full_refresh: bool = False) -> BuildResult | None:
         """Hand what the lake holds to the warehouse; None when it has all of it already."""
@@ -208,3 +264,9 @@ class Delivery:
             delay = min(SELDOM, max(1.0, 2 * before.delay if before else 0.0))
             self._late[table] = _Late(after, delay, monotonic() + delay)
             self._tell("table.failed", table, {"error": str(error), "seconds": delay})
+
+
+def _view_settings(config: Config, specs: Mapping[TableId, TableSpec]) -> str:
+    """Stands for what is published of which table: another choice makes every table be looked at once."""
+    chosen = sorted((str(t), s.mode, s.formats, s.csv_compression) for t, s in specs.items() if s.formats)
+    return hashlib.sha256(repr((config.glue, chosen)).encode()).hexdigest()

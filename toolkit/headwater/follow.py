@@ -88,7 +88,8 @@ class Follow:
         last = self._runner.parts.log.last()
         self._counted = (last.seq, last.position) if last else (-1, None)
         works = [self._capture, self._fold]
-        works += [self._publish] if self._build and self._runner.parts.config.warehouse else []
+        config = self._runner.parts.config
+        works += [self._publish] if (self._build and config.warehouse) or config.publishes else []
         works += [self._watch]
         threads = [
             threading.Thread(
@@ -255,7 +256,7 @@ class Follow:
     def _publish_once(self, delivery: Delivery) -> None:
         tally = Tally("follow")
         if self._folded is not None:
-            delivery.build(tally, self._folded)
+            delivery.hand_off(tally, self._folded, build=self._build)
         self._add(tally)
 
     # Watching.
@@ -320,8 +321,7 @@ class Follow:
             delivery = self._runner.delivery(parts, self._tell)
             try:
                 self._fold_once(delivery, parts.log, hurry=True)
-                if self._build:
-                    self._publish_once(delivery)
+                self._publish_once(delivery)
             except HeadwaterError as last:
                 failed = failed or last
             self._pass_on()

@@ -88,6 +88,21 @@ def save_made(
     _save(state, f"{pipeline}/made", {"lake": lake, "warehouse": warehouse, "made": _rows(made)})
 
 
+def load_views(state: StateStore, pipeline: str, lake: str, settings: str) -> Mapping[TableId, int]:
+    """The mark each table had when its views were last published under these settings."""
+    saved = state.load(f"{pipeline}/views")
+    if saved is None or (saved.value.get("lake"), saved.value.get("settings")) != (lake, settings):
+        return {}
+    return _tables(saved.value["marks"])
+
+
+def save_views(
+    state: StateStore, pipeline: str, lake: str, settings: str, marks: Mapping[TableId, int]
+) -> None:
+    """Remember what the views have seen of the lake."""
+    _save(state, f"{pipeline}/views", {"lake": lake, "settings": settings, "marks": _rows(marks)})
+
+
 def load_samples(state: StateStore, pipeline: str) -> list[list[Any]]:
     """What the source said of its log the last few times; see `forecast.Sample`."""
     saved = state.load(f"{pipeline}/wal")

@@ -14,7 +14,7 @@ from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.layouts import Outlook, check_layouts, look_ahead, refuse_layouts
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
@@ -58,6 +58,7 @@ class TablePlan:
     masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
     folders: tuple[str, ...] = ()  # of a table with a partition, the folders of some of its rows
     says: tuple[str, ...] = ()  # what is wrong with its partition, or to think about
+    formats: tuple[str, ...] = ()  # beside Delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class TableStatus:
 
     waiting  rows in the quarantine; None: not looked, as its columns have no casts
     tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
+    views  where its published views stand, and the raw log's entry that the lake table stands at
     """
 
     table: TableId
@@ -83,6 +85,19 @@ class TableStatus:
     keyless: bool
     tail: int | None = None
     waiting: int | None = None
+    views: Sequence[ViewStatus] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """Where a published view stands; entry -1 before the first time."""
+
+    format: str
+    kind: str
+    entry: int
+    lake_entry: int
+    rows: int
+    pointer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +163,8 @@ class Pipeline:
         casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
         chosen = [i for i in infos if i.schema.table in set(wanted)]
         layouts = check_layouts(self.config, self.parts.lake, chosen)
-        return [*self.parts.source.check(wanted), *casts, *layouts]
+        formats = self._check_formats([i.schema for i in chosen])
+        return [*self.parts.source.check(wanted), *casts, *layouts, *formats]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -174,7 +190,7 @@ class Pipeline:
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
             spec, masks = self.config.spec(table), tuple(describe(info.schema))
             laid = Outlook() if info.note else look_ahead(spec, parts.lake, parts.source, info)
-            facts = info.rows, info.bytes, why, masks, laid.folders, laid.says
+            facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
             rows.append(TablePlan(table, action, spec.mode, *facts))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
@@ -279,6 +295,7 @@ class Pipeline:
                     not c.key,
                     parts.lake.tail_rows(t) if looks else None,
                     count_waiting(parts.lake, t) if looks and self.config.spec(t).casts else None,
+                    self._views(t) if looks else (),
                 )
                 for t, s, c in schemas
             ],
@@ -289,8 +306,10 @@ class Pipeline:
     def compact(self, tables: Sequence[str] | None = None) -> Sequence[TableId]:
         """Move the changes of tables (patterns; default: all) into the files of mirror and history, now.
 
-        Returns the tables that had any. For engines that read these files; what we read is the same.
+        Returns the tables that had any. For engines that read these files or published views of them; what we
+        read is the same.
         """
+        from headwater.deliver import Delivery
         from headwater.refresh import compact
         from headwater.state import hold
 
@@ -298,9 +317,11 @@ class Pipeline:
         if not specs:
             raise ConfigError(f"pipeline {self.config.name} has read no table yet", hint="headwater run")
         chosen = configuration.select(tables or ["*.*"], list(specs))
-        with hold(self.parts.state, self.config.name):
+        with hold(self.parts.state, self.config.name) as lease:
             lake, limit = self.parts.lake, self.config.memory_limit
-            return compact(lake, {t: specs[t] for t in chosen}, memory_limit=limit)
+            done = compact(lake, {t: specs[t] for t in chosen}, memory_limit=limit)
+            Delivery(self.parts, {t: specs[t] for t in chosen}, lambda *_: None, lease.check).show_all()
+            return done
 
     def explain(self, table: str, key: str, *, values: bool = False) -> Sequence[Step]:
         """Every change of one key, with its position, file and lake version."""
@@ -465,6 +486,37 @@ class Pipeline:
                 schema = replace(schema, columns=(*schema.columns, *gone))
             schemas[schema.table] = schema
         return find_problems(self.config, schemas, tables)
+
+    def _check_formats(self, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
+        """What the published formats of tables cannot hold."""
+        from headwater.formats import refuse
+
+        for schema in schemas:
+            spec = self.config.spec(schema.table)
+            if not spec.formats:
+                continue
+            found = Finding("ok", "format", ", ".join(("delta", *spec.formats)), table=schema.table)
+            try:
+                refuse(spec, schema, registered=self.config.glue is not None)
+            except HeadwaterError as failed:
+                found = replace(found, level="fail", found=str(failed), fix=failed.hint)
+            yield found
+
+    def _views(self, table: TableId) -> Sequence[ViewStatus]:
+        from headwater.formats import kinds
+
+        spec, lake = self.config.spec(table), self.parts.lake
+        if not spec.formats:
+            return ()
+        there = {(s.target.view, s.target.kind): s for s in self.parts.formats.shown(spec)}
+        rows = []
+        for view, kind in ((v, k) for v in spec.formats for k in kinds(spec)):
+            mark, shown = lake.mark(table, kind), there.get((view, kind))
+            if mark is not None:
+                entry = shown.mark.seq if shown else -1
+                rows_there, pointer = (shown.rows, shown.pointer) if shown else (0, "")
+                rows.append(ViewStatus(view, kind, entry, mark.seq, rows_there, pointer))
+        return rows
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""

@@ -106,8 +106,7 @@ class Runner:
         failed = self._delivery.refresh(tally, again=again)
         if failed:
             raise next(iter(failed.values()))
-        if build:
-            self._delivery.build(tally, self._delivery.folded())
+        self._delivery.hand_off(tally, self._delivery.folded(), build=build)
         self.parts.storage.release()
 
     @contextmanager

@@ -16,6 +16,7 @@ from headwater.secrets import Secret, resolve
 
 if TYPE_CHECKING:
     from headwater.deliver import Parts
+    from headwater.formats import Catalog
     from headwater.sources import Source
     from headwater.state import StateStore
     from headwater.storage import Storage
@@ -39,6 +40,7 @@ def open_parts(config: Config) -> Parts:
         log=RawLog(storage),
         lake=Lake(storage, config.memory_limit),
         state=open_state(config),
+        catalog=open_catalog(config),
     )
 
 
@@ -83,6 +85,23 @@ def open_storage(config: Config) -> Storage:
         options["allow_http"] = "true"
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     return Storage.open(config.store, options, cache=caches / "headwater" / _fingerprint(config))
+
+
+def open_catalog(config: Config) -> Catalog | None:
+    """Where published views are registered; the credentials are the store's."""
+    if config.glue is None:
+        return None
+    try:
+        from headwater.formats.aws import Glue
+
+        names = {f"aws_{name}": name for name in _SECRET_OPTIONS if name in config.store_options}
+        session = {word: resolve(config.store_options[name]).reveal() for word, name in names.items()}
+        region = config.glue.region or config.store_options.get("region", "")
+        return Glue(config.glue.database, session=session, endpoint=config.glue.endpoint, region=region)
+    except ImportError:
+        raise ConfigError(
+            "lake.glue needs boto3, which is not installed", hint="pip install 'headwater[aws]'"
+        ) from None
 
 
 def open_state(config: Config) -> StateStore:

@@ -140,11 +140,16 @@ def plan(found: Plan) -> list[str]:
         rows.append([str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why])
     masks = filter(None, (_masks(t.table, t.masks) for t in found.tables))
     laid = [line for t in found.tables for line in _laid(t)]
+    views = (
+        f"formats of {printable(str(t.table))}: delta, {', '.join(t.formats)}"
+        for t in found.tables
+        if t.formats
+    )
     loads = [t for t in found.tables if t.action in ("load", "reload")]
     read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
-    return [*align(rows, right="34"), *masks, *laid, read + log, "next: headwater run"]
+    return [*align(rows, right="34"), *masks, *laid, *views, read + log, "next: headwater run"]
 
 
 def _laid(table: TablePlan) -> list[str]:
@@ -254,11 +259,23 @@ def status(found: Status) -> list[str]:
         f"    {printable(str(t.table))}: {t.waiting:,} rows wait in quarantine   (headwater quarantine list)"
         for t in [t for t in found.tables if t.waiting][:10]
     ]
+    lines += _views(found)
     if found.runs:
         lines += [f"  {line}" for line in _runs(found.runs)]
     failed = bool(found.runs) and found.runs[0].outcome == "failed"
     hint = found.runs[0].hint if failed else ""
     return [*lines, f"next: {printable(hint) or 'headwater run'}"]
+
+
+def _views(found: Status) -> list[str]:
+    """How far the published views of tables are; those that are behind their lake table first."""
+    rows = [(v.entry >= v.lake_entry, str(t.table), v) for t in found.tables for v in t.views]
+    lines = []
+    for current, table, v in sorted(rows, key=lambda row: row[:2])[:20]:
+        at = "not published yet" if v.entry < 0 else f"entry {v.entry:,}, {number(v.rows)} rows"
+        behind = "" if current or v.entry < 0 else f"; its lake table is at {v.lake_entry:,}"
+        lines.append(f"    {printable(table)} {v.kind} as {v.format}: {at}{behind}")
+    return lines
 
 
 def _source(found: Status) -> list[str]:

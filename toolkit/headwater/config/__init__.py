@@ -19,8 +19,10 @@ __all__ = [
     "Compact",
     "Compression",
     "Config",
+    "CsvCompression",
     "DbtConfig",
     "Files",
+    "GlueConfig",
     "HistoryNames",
     "Mask",
     "MaskKind",
@@ -42,6 +44,7 @@ Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
 CastErrors = Literal["quarantine", "null", "fail"]
 Compression = Literal["zstd", "snappy", "gzip"]
+CsvCompression = Literal["gzip", "bzip2", "none"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -92,6 +95,7 @@ class TableSpec:
     on_cast_error  what becomes of a row with a value that does not fit; None: as other settings of it say
     cast_lines     where each cast stands, as `file:line`
     partition the folders of the lake's files, and the file and line where that stands, for errors
+    formats   the published views of mirror and history, beside Delta itself
     """
 
     table: TableId
@@ -106,6 +110,8 @@ class TableSpec:
     files: Files = field(default_factory=Files)
     partition: Layout | None = None
     partition_at: str = field(default="", compare=False)
+    formats: tuple[str, ...] = ()
+    csv_compression: CsvCompression = "gzip"
 
     @property
     def restricts(self) -> bool:
@@ -121,6 +127,15 @@ class WarehouseConfig:
     path: str = "warehouse.duckdb"
     schema: str = "main"
     staging_schema: str = "headwater_staging"
+
+
+@dataclass(frozen=True, slots=True)
+class GlueConfig:
+    """The database of the AWS Glue catalogue that published views are registered in."""
+
+    database: str
+    region: str = ""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +157,8 @@ class Config:
     mode, history  what holds for tables without settings of their own
     compact        when tails move into the lake's mirrors and histories
     files          how the lake's files are written, for tables without settings of their own
+    formats, csv_compression  the published views of tables without settings of their own
+    glue           where they are registered
     mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
     """
@@ -161,6 +178,14 @@ class Config:
     memory_limit: str = "1GB"
     compact: Compact = "auto"
     files: Files = field(default_factory=Files)
+    formats: tuple[str, ...] = ()
+    csv_compression: CsvCompression = "gzip"
+    glue: GlueConfig | None = None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether any table may have a published view."""
+        return bool(self.formats) or any(spec.formats for spec in self.overrides.values())
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
@@ -170,7 +195,9 @@ class Config:
         each column. So do casts; `on_cast_error` and each setting of `files` are those of the last fitting
         entry that says them.
         """
-        made = TableSpec(table, self.mode, self.history)
+        made = TableSpec(
+            table, self.mode, self.history, formats=self.formats, csv_compression=self.csv_compression
+        )
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)

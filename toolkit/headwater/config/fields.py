@@ -206,6 +206,25 @@ _PARTITION = Field(
     '"/@4(yr=%y)/@4(mth=%M)"',
 )
 
+_FORMATS = ("delta", "iceberg", "parquet", "orc", "csv")
+_FORMAT = Field(
+    "format",
+    "the formats of mirror and history for other engines: Delta is always there, the others are views of it "
+    "that follow each compaction; formats.md",
+    "[delta, iceberg]",
+    kind="list",
+    default="delta",
+    item=Field("format", "a format", "iceberg", choices=_FORMATS),
+    short=Field("format", "one format", "iceberg", choices=_FORMATS),
+)
+_CSV = Field(
+    "csv_compression",
+    "how the files of `format: csv` are compressed",
+    "bzip2",
+    choices=("gzip", "bzip2", "none"),
+    default="gzip",
+)
+
 _TABLE = Field(
     "tables",
     "a table or a pattern, with settings of its own",
@@ -223,6 +242,8 @@ _TABLE = Field(
         _PARTITION,
         Field("lake", "how the lake's files of these tables are written", "{compression: snappy, slices: 4}",
               kind="mapping", fields=_FILES),
+        _FORMAT,
+        _CSV,
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -268,6 +289,17 @@ _LAKE = Field(
               "tables and ever more seldom for large ones; `always` with each run, for engines that read "
               "these files themselves", "always", default="auto", choices=("auto", "always")),
         *_FILES,
+        _FORMAT,
+        _CSV,
+        Field("glue", "the database of the AWS Glue catalogue that the tables of `format` are registered in, "
+              "for Athena and Spectrum; needs a store in S3", "{database: shop, region: eu-central-1}",
+              kind="mapping",
+              fields=(
+                  Field("database", "its name; made if there is none", "shop", required=True,
+                        pattern=r"[a-z0-9_]{1,255}", wants="small letters, digits and underscores"),
+                  Field("region", "the catalogue's region; default: the store's", "eu-central-1"),
+                  Field("endpoint", "another address than AWS", "https://glue.example.com"),
+              )),
     ),
 )  # fmt: skip
 

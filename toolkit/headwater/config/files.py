@@ -17,6 +17,7 @@ from headwater.config import (
     Compact,
     Compression,
     Config,
+    CsvCompression,
     DbtConfig,
     Files,
     HistoryNames,
@@ -28,6 +29,7 @@ from headwater.config import (
     parse_column,
 )
 from headwater.config.fields import FILE
+from headwater.config.formats import read_formats, read_glue, write_formats, write_lake
 from headwater.config.patterns import parse_pattern
 from headwater.config.reader import File, Plain, holds_password, read
 from headwater.errors import ConfigError
@@ -70,6 +72,9 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
     url = store_url(str(store.pop("url")), base, file)
     tables, overrides = _tables(doc, file)
     _refuse_no_key(doc, overrides, file)
+    lake = _section(doc, "lake")
+    formats = read_formats(lake, ())
+    glue = read_glue(lake, url, file, published=any([formats, *(o.formats for o in overrides.values())]))
     return Config(
         name=str(doc["pipeline"]),
         source=source,
@@ -79,8 +84,11 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         overrides=overrides,
         mode=cast(Mode, doc.get("mode", "history")),
         history=_history(doc, HistoryNames(), "", file),
-        compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
+        compact=cast(Compact, lake.get("compact", "auto")),
         files=_files(doc),
+        formats=formats,
+        csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
+        glue=glue,
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
@@ -130,8 +138,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc["tables"] = [_written_table(p, config, plain) for p in config.tables]
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
-    lake: dict[str, object] = {"compact": config.compact} if config.compact != "auto" else {}
-    lake |= _written_files(config.files)
+    lake = write_lake(config) | _written_files(config.files)
     doc |= {"lake": lake} if lake else {}
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
@@ -188,7 +195,13 @@ def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapp
     patterns: list[str] = []
     overrides: dict[str, TableSpec] = {}
     default = TableSpec(TableId("", ""), cast(Mode, doc.get("mode", "history")))
-    default = replace(default, history=_history(doc, HistoryNames(), "", file))
+    lake = _section(doc, "lake")
+    default = replace(
+        default,
+        history=_history(doc, HistoryNames(), "", file),
+        formats=read_formats(lake, ()),
+        csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
+    )
     for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], entries)):
         place = f"tables[{number}]"
         pattern = _pattern(str(entry["name"]), file, place)
@@ -221,7 +234,16 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
-    made = TableSpec(table, mode, history, columns=columns, masks=masks, files=_files(entry))
+    made = TableSpec(
+        table,
+        mode,
+        history,
+        columns=columns,
+        masks=masks,
+        files=_files(entry),
+        formats=read_formats(entry, default.formats),
+        csv_compression=cast(CsvCompression, entry.get("csv_compression", default.csv_compression)),
+    )
     made = _placed(made, entry, file, f"{place}.partition")
     return _with_casts(made, entry, file, place)
 
@@ -380,7 +402,10 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {}
     entry |= {"partition": str(spec.partition)} if spec.partition else {}
     files = _written_files(spec.files)
-    return entry | ({"lake": files} if files else {})
+    entry |= {"lake": files} if files else {}
+    entry |= {"format": write_formats(spec.formats)} if spec.formats != config.formats else {}
+    packed = spec.csv_compression
+    return entry | ({"csv_compression": packed} if packed != config.csv_compression else {})
 
 
 def _written_files(files: Files) -> dict[str, object]:

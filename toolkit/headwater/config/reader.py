@@ -145,6 +145,8 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
         return {wanted.short.name: "null"}
     if wanted.kind == "mapping" and wanted.short is not None and _tag(node) == "str":
         return {wanted.short.name: _value(node, wanted.short, file, place)}
+    if wanted.kind == "list" and wanted.short is not None and _tag(node) == "str":
+        return [_value(node, wanted.short, file, place)]
     if wanted.kind == "list" and isinstance(node, yaml.SequenceNode) and wanted.item is not None:
         if not node.value:
             raise file.refuse(

@@ -39,7 +39,7 @@ def stats_json(facts: FileFacts, layout: Mapping[str, pa.DataType], always: Coll
         said = facts.columns.get('"' + name.replace('"', '""') + '"')
         if said is None or name not in bounded:
             continue
-        member = json.dumps(name)
+        member = json.dumps(name, ensure_ascii=False)
         if "null_count" in said:
             nulls.append(f"{member}:{int(said['null_count'])}")
         for bounds, which in ((low, "min"), (high, "max")):
@@ -71,11 +71,11 @@ def _number(value: str, _which: str) -> str | None:
 
 def _text(value: str, which: str) -> str | None:
     if len(value) <= _TEXT_LIMIT:
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)
     # A prefix is below the whole; with the last of all characters behind it, above, if that is not there.
     if which == "max" and value[_TEXT_LIMIT] == _LAST_CHARACTER:
         return None
-    return json.dumps(value[:_TEXT_LIMIT] + (_LAST_CHARACTER if which == "max" else ""))
+    return json.dumps(value[:_TEXT_LIMIT] + (_LAST_CHARACTER if which == "max" else ""), ensure_ascii=False)
 
 
 def _date(value: str, _which: str) -> str | None:

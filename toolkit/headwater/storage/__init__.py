@@ -85,6 +85,13 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def replace(self, path: str, data: bytes, *, step: str = "replace") -> None:
+        """Put a small file durably in place of what is there: readers see the one or the other, whole.
+
+        Only for files that `find` reads: `fetch` may give an earlier content.
+        """
+
+    @abstractmethod
     def upload(self, file: Path, path: str, *, step: str = "upload") -> None:
         """Move a finished local file to its final name, durably; `file` is gone afterwards.
 

@@ -93,6 +93,13 @@ class BucketStorage(Storage):
         reach(f"{step}.after")
         return made
 
+    def replace(self, path: str, data: bytes, *, step: str = "replace") -> None:
+        """Put a small file in place of what is there."""
+        key = self._key(path)
+        reach(f"{step}.before")
+        self._repeat(path, lambda: obstore.put(self._store, key, data, use_multipart=False))
+        reach(f"{step}.after")
+
     def upload(self, file: Path, path: str, *, step: str = "upload") -> None:
         """Put a finished file under its final name; big ones in parts, which become visible all at once."""
         key = self._key(path)

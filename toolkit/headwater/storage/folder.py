@@ -54,6 +54,22 @@ class FolderStorage(Storage):
             reach(f"{step}.after")
         return made
 
+    def replace(self, path: str, data: bytes, *, step: str = "replace") -> None:
+        """Put a small file in place of what is there."""
+        target = self._place(path)
+        with self._explained(path):
+            reach(f"{step}.before")
+            file = self._temporary_file()
+            try:
+                file.write_bytes(data)
+                _sync(file)
+                self._make_folder(target.parent)
+                os.replace(file, target)
+                _sync(target.parent)
+            finally:
+                file.unlink(missing_ok=True)
+            reach(f"{step}.after")
+
     def upload(self, file: Path, path: str, *, step: str = "upload") -> None:
         """Move a finished file to its final name."""
         target = self._place(path)
