@@ -60,8 +60,14 @@ class Mask:
 class TableSpec:
     """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
 
-    columns   the columns to copy, as `parse_column` reads them; () for all
-    masks     by the column's name at the source
+    columns        the columns to copy, as `parse_column` reads them; () for all
+    masks          by the column's name at the source
+    key            the source's names of the columns that tell rows apart; () for the source's own key
+    where          the filter of all rows (headwater.predicate); "" for none
+    initial_where  the filter of full loads alone
+    skip_load      whether the first load is left out
+    deltas         whether changes are followed, else the table is read whole with each run
+    views          whether the pattern fits views, materialised views and foreign tables too
     """
 
     table: TableId
@@ -70,6 +76,12 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
+    where: str = ""
+    initial_where: str = ""
+    skip_load: bool = False
+    deltas: bool = True
+    views: bool = False
 
     @property
     def restricts(self) -> bool:
@@ -127,18 +139,31 @@ class Config:
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
-        Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
-        that a later entry about something else unmasks nothing; the last one counts for each column.
+        Columns, key and filters are those of the last fitting entry that names any. Masks add up over all
+        fitting entries, so that a later entry about something else unmasks nothing, nor lets rows in; the
+        last one counts for each column.
         """
         made = TableSpec(table, self.mode, self.history)
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)
                 break
-        choices = [o for p, o in self.overrides.items() if o.restricts and parse_pattern(p).fits(table)]
-        columns = next((o.columns for o in reversed(choices) if o.columns), ())
-        masks = {c: m for o in choices for c, m in o.masks.items()}
-        return replace(made, compact=self.compact, columns=columns, masks=masks)
+        choices = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        latest = list(reversed(choices))
+        return replace(
+            made,
+            compact=self.compact,
+            columns=next((o.columns for o in latest if o.columns), ()),
+            masks={c: m for o in choices for c, m in o.masks.items()},
+            key=next((o.key for o in latest if o.key), ()),
+            where=next((o.where for o in latest if o.where), ""),
+            initial_where=next((o.initial_where for o in latest if o.initial_where), ""),
+        )
+
+    def asks_for(self, table: TableId) -> bool:
+        """Whether a table without a log (a view, a foreign table) is meant: by its name, or by `views`."""
+        named = any(parse_pattern(p).exact == table for p in self.tables)
+        return named or any(o.views and parse_pattern(p).fits(table) for p, o in self.overrides.items())
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""
