@@ -90,7 +90,7 @@ class TableSchema:
     left_out    columns of the source that the configuration leaves out: no row has them
     key_chosen  the key is the user's word, not a constraint of the source: it may turn out not to be one
     where       the filter of all rows, loaded or changed; "" for none
-    loaded      what the full load left out: SKIPPED, EACH_RUN, or the filter of the load alone; "" for nothing
+    loaded      SKIPPED, EACH_RUN, or the filter of the full load alone; "" where one reads everything
     """
 
     table: TableId

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ from headwater.pointing import point
 
 OPS = ("=", "<>", "!=", "<=", ">=", "<", ">")
 _FLIPPED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_WORDS = frozenset("and or not in between like is null true false".split())
+_WORDS = frozenset({"and", "or", "not", "in", "between", "like", "is", "null", "true", "false"})
 _DEEPEST = 50
 _TOKEN = re.compile(
     r"""\s*(?: (?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?![\w.]))
@@ -49,7 +49,7 @@ class Name:
     """A column, by its name at the source; `at`: where it stands."""
 
     name: str
-    at: int = 0
+    at: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         if _PLAIN.fullmatch(self.name) and self.name.lower() not in _WORDS:
@@ -348,20 +348,20 @@ class _Parser:
         return made
 
     def _read(self, token: _Token) -> Constant | Name:
-        match token.kind:
-            case "number":
-                return Decimal(token.text)
-            case "text":
-                return token.text[1:-1].replace("''", "'")
-            case "quoted":
-                return Name(token.text[1:-1].replace('""', '"'), token.at)
-            case "word" if token.text.lower() in ("true", "false"):
-                return token.text.lower() == "true"
-            case "word" if token.text.lower() == "null":
-                self._stop("nothing equals null", "write: column is null, or: column is not null")
-            case "word" if token.text.lower() not in _WORDS:
-                return Name(token.text, token.at)
-        self._stop("a column or a constant is expected here")
+        word = token.text.lower() if token.kind == "word" else ""
+        if word == "null":
+            self._stop("nothing equals null", "write: column is null, or: column is not null")
+        if token.kind == "number":
+            return Decimal(token.text)
+        if token.kind == "text":
+            return token.text[1:-1].replace("''", "'")
+        if token.kind == "quoted":
+            return Name(token.text[1:-1].replace('""', '"'), token.at)
+        if word in ("true", "false"):
+            return word == "true"
+        if not word or word in _WORDS:
+            self._stop("a column or a constant is expected here")
+        return Name(token.text, token.at)
 
 
 def _turn(node: Node, turned: bool) -> Node:

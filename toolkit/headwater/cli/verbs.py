@@ -74,11 +74,12 @@ def check(args: Namespace) -> Answer:
 def tables(args: Namespace) -> Answer:
     """The source's tables."""
     from headwater.config import quote_table, select
+    from headwater.pipeline import choosable
 
     with _pipeline(args) as pipeline:
         infos = list(pipeline.tables())
         names = [i.schema.table for i in infos]
-        chosen = set(select(pipeline.config.tables, names))
+        chosen = set(select(pipeline.config.tables, list(choosable(infos))))
     picked = {i.schema.table for i in infos if i.schema.table in chosen and not i.note}
     if args.patterns:
         wanted = set(select(args.patterns, names))

@@ -220,7 +220,9 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
         raise file.refuse_at(f"{place}.initial_where", message, "keep one of the two")
     if not made.deltas and (made.skip_load or made.initial_where):
         message = f"`{place}`: without deltas each run reads the table whole, and by `where` alone"
-        raise file.refuse_at(f"{place}.deltas", message, "take deltas, or initial_load and initial_where, out")
+        raise file.refuse_at(
+            f"{place}.deltas", message, "take deltas, or initial_load and initial_where, out"
+        )
     return made
 
 

@@ -104,13 +104,16 @@ class Bench:
             "c": "inserts a row that is already there",
             "u": "updates a row that is not there",
             "d": "deletes a row that is not there",
+            "r": "reads a row whose key another row has",
         }.get(op, "does not fit")
         if lost:
             what = "lacks cells of a row that is not there"
         place = "" if entry is None else f" of raw log entry {entry}"
-        return SchemaConflict(
-            f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=read_again(self.table)
-        )
+        hint = read_again(self.table)
+        if op in "cr" and self.schema.key_chosen:
+            names = ", ".join(self.schema.key)
+            hint = f"name more columns than ({names}) in the table's `key`, then: {hint}"
+        return SchemaConflict(f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=hint)
 
 
 def paths_of(held: Held) -> list[str]:
