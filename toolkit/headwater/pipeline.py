@@ -368,8 +368,8 @@ class Pipeline:
         before, now = self.parts.log.schema(info.schema.table, state.schema), info.schema
         if masks := changed(before, now):
             return (
-                f"other masks for {', '.join(masks)} than in what is stored, and what is stored keeps the ones"
-                " it has (docs/masks.md)"
+                f"other masks for {', '.join(masks)} than in what is stored, and what is stored keeps the"
+                " ones it has (docs/masks.md)"
             )
         if is_stale(before, now):
             return "other rows are chosen than those stored (docs/tables.md)"

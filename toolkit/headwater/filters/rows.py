@@ -72,9 +72,8 @@ class Engine:
             if self._connection is None:
                 import duckdb
 
-                self._connection = duckdb.connect(
-                    config={"temp_directory": "", "enable_external_access": "false"}
-                )
+                self._connection = duckdb.connect(config={"temp_directory": ""})
+                self._connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             return self._connection.cursor()
 
 
