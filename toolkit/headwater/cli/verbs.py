@@ -113,7 +113,15 @@ def run(args: Namespace) -> Answer:
         return _follow(args)
     if args.table and not args.full:
         raise ConfigError("--table reads a table again, so it needs --full", hint="add --full")
-    mode = "full" if args.full else "auto"
+    return _run(args, "full" if args.full else "auto")
+
+
+def resync(args: Namespace) -> Answer:
+    """Read tables again."""
+    return _run(args, "full")
+
+
+def _run(args: Namespace, mode: str) -> Answer:
     with _pipeline(args) as pipeline, _watched(args) as sinks:
         record = pipeline.run(mode, args.table, sinks, build=not args.no_dbt)
     return Answer(DONE if record.outcome == "done" else FAILED, record.to_json(), show.record(record))
@@ -268,6 +276,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "tables": tables,
     "plan": plan,
     "run": run,
+    "resync": resync,
     "compact": compact,
     "status": status,
     "verify": verify,

@@ -36,10 +36,7 @@ class Filtered:
         self._known()
         logged = [t for t in tables if self._is_logged(t)]
         unlogged = [*whole, *(t for t in tables if not self._is_logged(t))]
-        wrong = [
-            Finding("fail" if p.fatal else "warn", "filter", p.what, p.hint, p.table)
-            for p in self._problems([*logged, *unlogged])
-        ]
+        wrong = [_finding(problem) for problem in self._problems([*logged, *unlogged])]
         return [*(self._source.check(logged, unlogged) if unlogged else self._source.check(logged)), *wrong]
 
     def tables(self) -> Sequence[TableInfo]:
@@ -189,6 +186,12 @@ class Filtered:
         for table in tables:
             if table in self._infos:
                 yield from find_problems(self._infos[table], self._spec(table))
+
+
+def _finding(problem: Problem) -> Finding:
+    what, *pointed = problem.what.splitlines()
+    fix = "\n".join([*pointed, problem.hint])
+    return Finding("fail" if problem.fatal else "warn", "filter", what, fix, problem.table)
 
 
 class _FilteredCut:
