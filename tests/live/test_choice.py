@@ -239,7 +239,8 @@ def test_filters_that_cannot_be_followed_are_refused(pg: Database, tmp_path: Pat
 
 def test_a_first_load_can_be_skipped_and_caught_up(pg: Database, tmp_path: Path) -> None:
     pg.run(
-        "create table s (id int primary key, v varchar(9)); create table i (id int primary key, v varchar(9));"
+        "create table s (id int primary key, v varchar(9)); "
+        "create table i (id int primary key, v varchar(9));"
         "insert into s select n, 'old' from generate_series(1, 9) n; insert into i select * from s"
     )
     runner = make(
