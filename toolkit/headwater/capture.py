@@ -165,6 +165,12 @@ class Capture:
             raise SourceError(f"{names}: changed its columns again while being read", hint="headwater run")
         return done
 
+    def read_again(self, tables: Collection[TableId]) -> Captured:
+        """Load these tables once more, after the changes of all others up to there."""
+        done = Captured(self._reached, self._reached)
+        self._load(done, set(tables), set(tables))
+        return done
+
     @property
     def unsettled(self) -> frozenset[TableId]:
         """Tables that must be read again before they equal the source."""

@@ -11,6 +11,7 @@ HeadwaterError
     Corrupt             a stored file is not the bytes its entry names
   Conflict              another writer won, or another runner holds the pipeline; reload and try again
   SchemaConflict        a column changed in a way the lake cannot carry
+    Incomplete          a row came into the copy with values left out: only reading the table again has them
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
 """
@@ -72,6 +73,10 @@ class Conflict(HeadwaterError):
 
 class SchemaConflict(HeadwaterError):
     """A column changed in a way the lake cannot carry."""
+
+
+class Incomplete(SchemaConflict):
+    """A row came into the copy with values left out: only reading the table again has them."""
 
 
 class WarehouseError(HeadwaterError):

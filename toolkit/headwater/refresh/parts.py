@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from headwater.canonical import quote
 from headwater.config import TableSpec, quote_table
-from headwater.errors import SchemaConflict
+from headwater.errors import Incomplete, SchemaConflict
 from headwater.fold import Shape
 from headwater.lake import Held, Kind, NewFile
 from headwater.lake.delta import Lake
@@ -113,7 +113,9 @@ class Bench:
         if op in "cr" and self.schema.key_chosen:
             names = ", ".join(self.schema.key)
             hint = f"name more columns than ({names}) in the table's `key`, then: {hint}"
-        return SchemaConflict(f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=hint)
+        # Rows come into a filtered copy by right; where the load was cut short, reading it all is no way out.
+        kind = Incomplete if lost and self.schema.where and not self.schema.loaded else SchemaConflict
+        return kind(f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=hint)
 
 
 def paths_of(held: Held) -> list[str]:
