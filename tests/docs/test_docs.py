@@ -66,7 +66,7 @@ mask_key: env:K
 """
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "masks.md"])
+@pytest.mark.parametrize("name", ["configuration.md", "masks.md", "tables.md"])
 def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
     shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
     assert shown
