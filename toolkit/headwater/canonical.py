@@ -157,3 +157,25 @@ def row_text(texts: list[str]) -> str:
     """SQL that joins canonical texts (column names or cheap expressions) so that no two rows collide."""
     fields = [f"coalesce(strlen({t}) || ':' || {t}, 'N')" for t in texts]
     return f"concat({', '.join(fields)})" if fields else "''"
+
+
+def digest_sql(schema: TableSchema, relation: str, held: Mapping[str, str] | None = None) -> str:
+    """DuckDB SQL that computes the digest of a relation's rows: one row of count and four sums.
+
+    `relation` is SQL that can stand after FROM. `held` maps its columns to DuckDB types where they are not
+    the schema's (the lake may hold wider ones); columns that are not in it count as NULL.
+    """
+    return f"SELECT {_SUMS} FROM ({_hashed(schema, relation, held)})"
+
+
+_SUMS = "count(*), " + ", ".join(
+    f"coalesce(sum(CAST('0x' || substr(h, {at}, 8) AS UBIGINT)), 0)" for at in (1, 9, 17, 25)
+)
+
+
+def _hashed(schema: TableSchema, relation: str, held: Mapping[str, str] | None) -> str:
+    """SQL of each row's MD5 as `h`."""
+    texts = list(column_texts(schema, held).values())
+    named = ", ".join(f"{text} AS t{n}" for n, text in enumerate(texts)) or "1"
+    row = row_text([f"t{n}" for n in range(len(texts))])
+    return f"SELECT md5({row}) AS h FROM (SELECT {named} FROM {relation})"

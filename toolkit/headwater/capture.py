@@ -134,7 +134,8 @@ class Capture:
         state = self._log.tables()
         self._reload = {t for t in self._tables if t in state and state[t].reload}
         partial = {t for t in self._tables if t not in state or not state[t].complete}
-        anew = self._reload | set(unkept) | self._altered(state) | set(reload)
+        whole = {t for t, info in self._infos.items() if not info.logged}
+        anew = self._reload | set(unkept) | self._altered(state) | set(reload) | whole
         # After a gap in the changes no load can go on.
         self._load(done, partial | anew, anew | partial if since is None else anew)
         return done
@@ -162,6 +163,12 @@ class Capture:
         if self._reload:
             names = ", ".join(sorted(map(str, self._reload)))
             raise SourceError(f"{names}: changed its columns again while being read", hint="headwater run")
+        return done
+
+    def read_again(self, tables: Collection[TableId]) -> Captured:
+        """Load these tables once more, after the changes of all others up to there."""
+        done = Captured(self._reached, self._reached)
+        self._load(done, set(tables), set(tables))
         return done
 
     @property

@@ -51,7 +51,7 @@ def unite(schemas: Sequence[TableSchema]) -> TableSchema:
     newest = schemas[-1]
     present = {c.name for c in newest.columns}
     kept = tuple(c if c.name in present else replace(c, nullable=True) for c in columns.values())
-    return TableSchema(newest.table, kept, newest.key)
+    return replace(newest, columns=kept, left_out=())
 
 
 def spelling(schema: TableSchema, wanted: TableSchema) -> dict[str, str]:

@@ -12,6 +12,7 @@ HeadwaterError
   Conflict              another writer won, or another runner holds the pipeline; reload and try again
   CastFailed            a value does not fit the type its column is cast to, and the table is to stop then
   SchemaConflict        a column changed in a way the lake cannot carry
+    Incomplete          a row came into the copy with values left out: only reading the table again has them
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
 """
@@ -77,6 +78,10 @@ class SchemaConflict(HeadwaterError):
 
 class CastFailed(HeadwaterError):
     """A value does not fit the type its column is cast to, and the table is to stop then."""
+
+
+class Incomplete(SchemaConflict):
+    """A row came into the copy with values left out: only reading the table again has them."""
 
 
 class WarehouseError(HeadwaterError):

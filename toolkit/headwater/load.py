@@ -20,7 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headwater.model import KEYS_PART, STRIDE, BatchRef, ChangeBatch, Op, TableId, TableInfo
+from headwater.model import (
+    KEYS_PART,
+    META,
+    SKIPPED,
+    STRIDE,
+    BatchRef,
+    ChangeBatch,
+    Op,
+    TableId,
+    TableInfo,
+    TableSchema,
+)
 from headwater.raw import RawLog, TableState
 from headwater.sources import Begun, Cut
 
@@ -45,6 +56,7 @@ class Piece:
     part: str
     keys: pa.Table | None = None
     kept: bool = True  # whether the log shall say that this part is whole
+    skipped: TableSchema | None = None  # the first load is left out: no row is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,9 @@ class Loading:
             self._stored.put(None)
 
     def _read(self, piece: Piece) -> Iterator[ChangeBatch]:
+        if piece.skipped is not None:
+            nothing = pa.schema([*piece.skipped.arrow(), *META]).empty_table()
+            return iter([ChangeBatch(piece.skipped, nothing, "snapshot_end")])
         if piece.keys is not None:
             return self._cut.find(piece.table, piece.keys)
         return self._cut.read(piece.table, piece.part)
@@ -180,9 +195,12 @@ class Loading:
 
     def _begin(self, info: TableInfo) -> list[Piece]:
         table = info.schema.table
+        if info.schema.loaded == SKIPPED and table not in self._epochs:
+            return [Piece(table, 1, "", kept=False, skipped=info.schema)]
         small = info.bytes is not None and info.bytes < SMALL
         parts = [""] if small else self._cut.parts(table) or [""]
-        kept = bool(info.schema.key) and len(parts) > 1
+        # Of rows without a log, and of those whose key is not sure to be one, all must be of one moment.
+        kept = bool(info.schema.key) and info.logged and not info.schema.key_chosen and len(parts) > 1
         return [Piece(table, self._epochs.get(table, 0) + 1, part, kept=kept) for part in parts]
 
     def _place_batch(self, piece: Piece, batch: ChangeBatch) -> _Placed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -42,6 +42,11 @@ STRIDE = 4
 
 #: Begins the name of what a full load that goes on reads by key, beside parts that the source names.
 KEYS_PART = "keys "
+
+#: `TableSchema.loaded` of a table whose first load was skipped, and of one that is read whole each run.
+SKIPPED, EACH_RUN = "skip", "each run"
+
+_CHOICES = ("key_chosen", "where", "loaded")
 
 Phase = Literal["snapshot", "snapshot_end", "changes"]
 
@@ -82,13 +87,24 @@ class Column:
 class TableSchema:
     """A table's columns and key as of one moment. `key` holds `Column.name`s; () means keyless.
 
-    `left_out` are columns of the source that the configuration leaves out: no row has them.
+    left_out    columns of the source that the configuration leaves out: no row has them
+    key_chosen  the key is the user's word, not a constraint of the source: it may turn out not to be one
+    where       the filter of all rows, loaded or changed; "" for none
+    loaded      SKIPPED, EACH_RUN, or the filter of the full load alone; "" where one reads everything
     """
 
     table: TableId
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     left_out: tuple[Column, ...] = ()
+    key_chosen: bool = False
+    where: str = ""
+    loaded: str = ""
+
+    @property
+    def partial(self) -> bool:
+        """Whether changes may come of rows that are not in the copy: the source has others."""
+        return bool(self.where or self.loaded)
 
     def arrow(self) -> pa.Schema:
         """The Arrow schema of the table's own columns; every field nullable (deletes carry only keys)."""
@@ -98,7 +114,7 @@ class TableSchema:
         """The same without the masked columns: what can be compared with the source."""
         plain = tuple(c for c in self.columns if not c.mask)
         names = {c.name for c in plain}
-        return TableSchema(self.table, plain, tuple(k for k in self.key if k in names))
+        return replace(self, columns=plain, key=tuple(k for k in self.key if k in names), left_out=())
 
     def to_json(self) -> str:
         """A stable text form; equal schemas give equal bytes."""
@@ -107,6 +123,7 @@ class TableSchema:
             "key": list(self.key),
             "columns": [_written(c) for c in self.columns],
             **({"left_out": [_written(c) for c in self.left_out]} if self.left_out else {}),
+            **{name: value for name in _CHOICES if (value := getattr(self, name))},
         }
         return json.dumps(doc, ensure_ascii=True, sort_keys=True, indent=1) + "\n"
 
@@ -115,7 +132,8 @@ class TableSchema:
         """Read back what `to_json` wrote."""
         doc = json.loads(text)
         columns, left_out = (tuple(map(_read, doc.get(name, ()))) for name in ("columns", "left_out"))
-        return cls(TableId(*doc["table"]), columns, tuple(doc["key"]), left_out)
+        choices = {name: doc[name] for name in _CHOICES if name in doc}
+        return cls(TableId(*doc["table"]), columns, tuple(doc["key"]), left_out, **choices)
 
     def fingerprint(self) -> str:
         """32 hex digits that name this schema version in the raw log."""
@@ -231,13 +249,19 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """What a source knows of a table before capture: schema and estimates (None: unknown)."""
+    """What a source knows of a table before capture: schema and estimates (None: unknown).
+
+    logged  the source logs its changes; else it is read whole with each run
+    omits   columns (by source name) that the log may leave out of an update that did not change them
+    """
 
     schema: TableSchema
     rows: int | None = None
     bytes: int | None = None
     kind: str = "table"  # table | partitioned | view | ...
     note: str = ""  # why it cannot be captured as it is, in one line; "" when it can
+    logged: bool = True
+    omits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

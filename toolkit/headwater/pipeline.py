@@ -15,6 +15,7 @@ from headwater.canonical import quote
 from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
+from headwater.filters.rules import is_stale
 from headwater.layouts import Outlook, check_layouts, look_ahead, refuse_layouts
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
@@ -120,6 +121,11 @@ class Status:
     holder: str  # who holds the pipeline's lease now; "" when nobody does
 
 
+def choosable(infos: Sequence[TableInfo]) -> dict[TableId, TableInfo]:
+    """What patterns choose from: all but views and the like that nobody asked for."""
+    return {i.schema.table: i for i in infos if i.logged or not i.note}
+
+
 class Pipeline:
     """One pipeline, opened. Close it, or use it in a `with` statement."""
 
@@ -158,7 +164,7 @@ class Pipeline:
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
         """The source's preflight over the chosen tables; changes nothing."""
-        infos = self.parts.source.tables()
+        infos = list(choosable(self.parts.source.tables()).values())
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
         casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
         chosen = [i for i in infos if i.schema.table in set(wanted)]
@@ -173,7 +179,7 @@ class Pipeline:
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
         parts = self.parts
-        infos = {i.schema.table: i for i in parts.source.tables()}
+        infos = choosable(parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
         state, last = parts.log.tables(), parts.log.last()
         rows = []
@@ -182,12 +188,14 @@ class Pipeline:
             action, why = "follow", "captured"
             if info.note:
                 action, why = "skip", info.note
+            elif not info.logged:
+                action, why = "load", f"{info.kind}: read whole with each run"
             elif known is None or not known.complete:
                 action, why = "load", "new" if known is None else "its load did not end"
             elif known.reload:
                 action, why = "reload", "its columns changed"
             elif unlike := self._unlike(info, known):
-                action, why = "reload", f"other masks for {', '.join(unlike)}"
+                action, why = "reload", unlike
             spec, masks = self.config.spec(table), tuple(describe(info.schema))
             laid = Outlook() if info.note else look_ahead(spec, parts.lake, parts.source, info)
             facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
@@ -442,7 +450,7 @@ class Pipeline:
 
     def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
-        infos = {i.schema.table: i for i in self.parts.source.tables()}
+        infos = choosable(self.parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
         notes = []
@@ -456,10 +464,7 @@ class Pipeline:
         state = self.parts.log.tables()
         for info in chosen:
             if unlike := self._unlike(info, state.get(info.schema.table)):
-                notes.append(
-                    f"{info.schema.table} is read again: other masks for {', '.join(unlike)} than in what is"
-                    " stored, and what is stored keeps the ones it has (docs/masks.md)"
-                )
+                notes.append(f"{info.schema.table} is read again: {unlike}")
         for problem in self._cast_problems(infos.values(), [i.schema.table for i in chosen]):
             raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
         if not chosen:
@@ -518,11 +523,24 @@ class Pipeline:
                 rows.append(ViewStatus(view, kind, entry, mark.seq, rows_there, pointer))
         return rows
 
-    def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
-        """Columns that are masked otherwise now than in the newest stored rows."""
-        if state is None or state.schema == info.schema.fingerprint():
-            return ()
-        return changed(self.parts.log.schema(info.schema.table, state.schema), info.schema)
+    def _unlike(self, info: TableInfo, state: TableState | None) -> str:
+        """How the table is copied otherwise now than the newest stored rows were."""
+        if state is None or state.schema == info.schema.fingerprint() or not info.logged:
+            return ""
+        before, now = self.parts.log.schema(info.schema.table, state.schema), info.schema
+        if masks := changed(before, now):
+            return (
+                f"other masks for {', '.join(masks)} than in what is stored, and what is stored keeps the"
+                " ones it has (docs/masks.md)"
+            )
+        if is_stale(before, now):
+            return "other rows are chosen than those stored (docs/tables.md)"
+        if (before.key, before.key_chosen) != (
+            now.key,
+            now.key_chosen,
+        ) and now.key_chosen | before.key_chosen:
+            return f"its key is now ({', '.join(now.key)})"
+        return ""
 
     def _captured(self, name: str) -> TableId:
         """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from headwater.capture import Capture
 from headwater.config import TableSpec
 from headwater.deliver import Delivery, Parts, Tell
-from headwater.errors import HeadwaterError, SourceError
+from headwater.errors import HeadwaterError, Incomplete, SourceError
 from headwater.events import Event, Sink, Value, tell
 from headwater.failpoints import reach
 from headwater.guard import LogGuard
@@ -52,6 +52,7 @@ class Runner:
             tally.notes += self._look()
             tally.add_captured(self._capture.start(reload))
             tally.add_captured(self._capture.drain())
+            self._complete(tally)
             self._deliver(tally, build=build)
         return self._finish(tally)
 
@@ -101,6 +102,13 @@ class Runner:
     def tell(self, kind: str, table: TableId | None, data: Mapping[str, Value]) -> None:
         """Pass an event to the sinks."""
         tell(self._sinks, Event(kind, self.parts.config.name, table, data))
+
+    def _complete(self, tally: Tally) -> None:
+        """Fold, and read filtered tables again into which a row came with values that the log left out."""
+        failed = self._delivery.refresh(tally)
+        lacking = {table for table, error in failed.items() if isinstance(error, Incomplete)}
+        if lacking:
+            tally.add_captured(self._capture.read_again(lacking))
 
     def _deliver(self, tally: Tally, *, build: bool, again: Collection[TableId] = ()) -> None:
         failed = self._delivery.refresh(tally, again=again)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from headwater.canonical import column_texts, held_types, literal, row_text, shown_text
+from headwater.canonical import column_texts, digest_sql, held_types, literal, row_text, shown_text
 from headwater.errors import SourceError
 from headwater.keys import format_key
-from headwater.model import Digest, Position, TableId, TableSchema
+from headwater.model import EACH_RUN, SKIPPED, Digest, Position, TableId, TableSchema
 from headwater.sources import Cut
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class TableCheck:
     masked: tuple[str, ...] = ()  # columns that the source cannot be compared in
     retyped: tuple[str, ...] = ()  # columns with another type than in the source, not compared
     waiting: int = 0  # keys (without a key: rows) in the quarantine, not compared
+    skipped: str = ""  # why it was not compared; "" where it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,10 @@ class VerifyReport:
         """The report for a person, plain text; the last line is the verdict."""
         lines = [line for check in self.tables for line in _describe(check)]
         wrong = sum(not check.equal for check in self.tables)
-        total = len(self.tables)
+        skipped = sum(bool(check.skipped) for check in self.tables)
+        total = len(self.tables) - skipped
         verdict = f"{wrong} of {total} tables differ" if wrong else f"{total} tables equal"
+        verdict += f", {skipped} not compared" if skipped else ""
         return [*lines, f"verify: {verdict}"]
 
     def to_json(self) -> dict[str, object]:
@@ -103,28 +106,6 @@ class VerifyReport:
         for check in doc["tables"]:
             check["table"] = f"{check['table']['namespace']}.{check['table']['name']}"
         return {"equal": self.equal, "position": self.position.token, "tables": doc["tables"]}
-
-
-def digest_sql(schema: TableSchema, relation: str, held: Mapping[str, str] | None = None) -> str:
-    """DuckDB SQL that computes the digest of a relation's rows: one row of count and four sums.
-
-    `relation` is SQL that can stand after FROM. `held` maps its columns to DuckDB types where they are not
-    the schema's (the lake may hold wider ones); columns that are not in it count as NULL.
-    """
-    return f"SELECT {_SUMS} FROM ({_hashed(schema, relation, held)})"
-
-
-_SUMS = "count(*), " + ", ".join(
-    f"coalesce(sum(CAST('0x' || substr(h, {at}, 8) AS UBIGINT)), 0)" for at in (1, 9, 17, 25)
-)
-
-
-def _hashed(schema: TableSchema, relation: str, held: Mapping[str, str] | None) -> str:
-    """SQL of each row's MD5 as `h`."""
-    texts = list(column_texts(schema, held).values())
-    named = ", ".join(f"{text} AS t{n}" for n, text in enumerate(texts)) or "1"
-    row = row_text([f"t{n}" for n in range(len(texts))])
-    return f"SELECT md5({row}) AS h FROM (SELECT {named} FROM {relation})"
 
 
 def verify(
@@ -164,6 +145,8 @@ def _check(  # noqa: PLR0913
     started = time.monotonic()
     retyped = tuple(c.name for c in schema.columns if c.name in apart.columns)
     schema = replace(schema, columns=tuple(c for c in schema.columns if c.name not in retyped))
+    if schema.loaded:
+        return TableCheck(schema.table, Digest(0), Digest(0), None, True, (), 0.0, skipped=_why(schema))
     plain, masked = schema.unmasked(), tuple(c.name for c in schema.columns if c.mask)
     targets = {"lake": lake(schema.table)} | ({"warehouse": warehouse(schema.table)} if warehouse else {})
     with ThreadPoolExecutor(1, "headwater-verify") as beside:
@@ -189,6 +172,15 @@ def _check(  # noqa: PLR0913
         schema.table, source, found["lake"], found.get("warehouse"), not wrong, tuple(differing), seconds,
         masked, retyped, waiting,
     )  # fmt: skip
+
+
+def _why(schema: TableSchema) -> str:
+    """Why the source has other rows than the copy, of right."""
+    if schema.loaded == EACH_RUN:
+        return "read whole with each run, without a log, and so as of then"
+    if schema.loaded == SKIPPED:
+        return "its first load was skipped; headwater resync loads it"
+    return "its load was filtered (initial_where), so that rows are left out that no change told of"
 
 
 def _held(relation: str, connection: DuckDBPyConnection) -> dict[str, str]:
@@ -347,15 +339,11 @@ def _unequal_columns(
 
 def _describe(check: TableCheck) -> list[str]:
     """The lines of one table."""
+    if check.skipped:
+        return [f"{check.table}  not compared: {check.skipped}"]
     rows = f"{check.source.rows:,} rows" if check.equal else _counts(check)
     lines = [f"{check.table}  {'equal' if check.equal else 'DIFFERS'}  {rows}  {check.seconds:.1f} s"]
-    if check.masked:
-        number = f"{len(check.masked)} column{'s' if len(check.masked) > 1 else ''}"
-        lines.append(f"  {number} masked, not compared: {', '.join(check.masked)}")
-    if check.retyped:
-        lines.append(f"  cast to another type, not compared: {', '.join(check.retyped)}")
-    if check.waiting:
-        lines.append(f"  {check.waiting:,} in quarantine, not compared: headwater quarantine list")
+    lines += _left_out(check)
     for found in check.differing:
         columns = f" in {', '.join(found.columns)}" if found.columns else ""
         lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")
@@ -365,6 +353,19 @@ def _describe(check: TableCheck) -> list[str]:
             lines.append(f"  {where}: only the first {LIMIT} keys are named")
         elif not named and its not in (None, check.source):
             lines.append(f"  {where}: {_EMPTY if its == Digest(0) else _UNNAMED}")
+    return lines
+
+
+def _left_out(check: TableCheck) -> list[str]:
+    """What of a table was not compared."""
+    lines = []
+    if check.masked:
+        number = f"{len(check.masked)} column{'s' if len(check.masked) > 1 else ''}"
+        lines.append(f"  {number} masked, not compared: {', '.join(check.masked)}")
+    if check.retyped:
+        lines.append(f"  cast to another type, not compared: {', '.join(check.retyped)}")
+    if check.waiting:
+        lines.append(f"  {check.waiting:,} in quarantine, not compared: headwater quarantine list")
     return lines
 
 

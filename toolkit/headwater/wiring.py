@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ def open_parts(config: Config) -> Parts:
     storage, make = open_storage(config), find_source(config)
     return Parts(
         config=config,
-        source=_masked(config, make()),
+        source=_chosen(config, make()),
         look=make(),
         storage=storage,
         log=RawLog(storage),
@@ -44,12 +44,14 @@ def open_parts(config: Config) -> Parts:
     )
 
 
-def _masked(config: Config, source: Source) -> Source:
-    """The source behind the masks of the pipeline; no row is read past them."""
+def _chosen(config: Config, source: Source) -> Source:
+    """The source behind the filters and the masks of the pipeline; no row is read past them."""
+    from headwater.filters import Filtered
     from headwater.masking import Masked, MaskKey
 
     key = MaskKey(resolve(config.mask_key)) if config.mask_key else None
-    return Masked(source, config, key)
+    # Filters see the values as they are, so the masks come behind them.
+    return Masked(Filtered(source, config), config, key)
 
 
 def find_source(config: Config) -> Callable[[], Source]:
@@ -70,6 +72,8 @@ def find_source(config: Config) -> Callable[[], Source]:
         given["password"] = resolve(_secret(given["password"])).reveal()
     given.setdefault("slot", f"headwater_{config.name}"[:50] + "_" + _fingerprint(config))
     given.setdefault("publication", f"headwater_{config.name}")
+    if any(spec.key for spec in config.overrides.values()):
+        given["keys"] = cache(lambda table: config.spec(table).key)
     return partial(make, **given)
 
 

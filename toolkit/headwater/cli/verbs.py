@@ -74,11 +74,12 @@ def check(args: Namespace) -> Answer:
 def tables(args: Namespace) -> Answer:
     """The source's tables."""
     from headwater.config import quote_table, select
+    from headwater.pipeline import choosable
 
     with _pipeline(args) as pipeline:
         infos = list(pipeline.tables())
         names = [i.schema.table for i in infos]
-        chosen = set(select(pipeline.config.tables, names))
+        chosen = set(select(pipeline.config.tables, list(choosable(infos))))
     picked = {i.schema.table for i in infos if i.schema.table in chosen and not i.note}
     if args.patterns:
         wanted = set(select(args.patterns, names))
@@ -112,7 +113,15 @@ def run(args: Namespace) -> Answer:
         return _follow(args)
     if args.table and not args.full:
         raise ConfigError("--table reads a table again, so it needs --full", hint="add --full")
-    mode = "full" if args.full else "auto"
+    return _run(args, "full" if args.full else "auto")
+
+
+def resync(args: Namespace) -> Answer:
+    """Read tables again."""
+    return _run(args, "full")
+
+
+def _run(args: Namespace, mode: str) -> Answer:
     with _pipeline(args) as pipeline, _watched(args) as sinks:
         record = pipeline.run(mode, args.table, sinks, build=not args.no_dbt)
     return Answer(DONE if record.outcome == "done" else FAILED, record.to_json(), show.record(record))
@@ -286,6 +295,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "tables": tables,
     "plan": plan,
     "run": run,
+    "resync": resync,
     "compact": compact,
     "status": status,
     "verify": verify,

@@ -182,6 +182,14 @@ def _add_running(commands: Commands) -> None:
         default=0.5,
         help="from one look at the source to the next with --follow (default: 0.5)",
     )
+    resync = _add(
+        commands,
+        "resync",
+        "read tables whole again, skipped first loads too; history is kept",
+        "headwater resync public.orders\nheadwater resync 'sales.*' --no-dbt",
+    )
+    resync.add_argument("table", nargs="+", metavar="TABLE", help="these tables or patterns")
+    resync.add_argument("--no-dbt", action="store_true", help="stop at the lake: no staging, no dbt")
     compact = _add(
         commands,
         "compact",

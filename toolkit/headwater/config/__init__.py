@@ -89,13 +89,19 @@ class Files:
 class TableSpec:
     """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
 
-    columns   the columns to copy, as `parse_column` reads them; () for all
-    masks     by the column's name at the source
-    casts     by the column's name at the source
+    columns        the columns to copy, as `parse_column` reads them; () for all
+    masks          by the column's name at the source
+    key            the source's names of the columns that tell rows apart; () for the source's own key
+    where          the filter of all rows (headwater.predicate); "" for none
+    initial_where  the filter of full loads alone
+    skip_load      whether the first load is left out
+    deltas         whether changes are followed, else the table is read whole with each run
+    views          whether the pattern fits views, materialised views and foreign tables too
+    casts          by the column's name at the source
     on_cast_error  what becomes of a row with a value that does not fit; None: as other settings of it say
     cast_lines     where each cast stands, as `file:line`
-    partition the folders of the lake's files, and the file and line where that stands, for errors
-    formats   the published views of mirror and history, beside Delta itself
+    partition      the folders of the lake's files, and the file and line where that stands, for errors
+    formats        the published views of mirror and history, beside Delta itself
     """
 
     table: TableId
@@ -104,6 +110,12 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
+    where: str = ""
+    initial_where: str = ""
+    skip_load: bool = False
+    deltas: bool = True
+    views: bool = False
     casts: Mapping[str, Cast] = field(default_factory=dict)
     on_cast_error: CastErrors | None = None
     cast_lines: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -190,10 +202,10 @@ class Config:
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
-        Columns and the partition are those of the last fitting entry that names any. Masks add up over all
-        fitting entries, so that a later entry about something else unmasks nothing; the last one counts for
-        each column. So do casts; `on_cast_error` and each setting of `files` are those of the last fitting
-        entry that says them.
+        Columns, key, filters and the partition are those of the last fitting entry that names any. Masks add
+        up over all fitting entries, so that a later entry about something else unmasks nothing, nor lets rows
+        in; the last one counts for each column. So do casts; `on_cast_error` and each setting of `files` are
+        those of the last fitting entry that says them.
         """
         made = TableSpec(
             table, self.mode, self.history, formats=self.formats, csv_compression=self.csv_compression
@@ -203,22 +215,31 @@ class Config:
                 made = replace(self.overrides[pattern], table=table)
                 break
         fitting = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        latest = fitting[::-1]
         files = self.files
         for one in fitting:
             files = one.files.over(files)
-        placed = next((o for o in reversed(fitting) if o.partition), made)
-        made = replace(made, files=files, partition=placed.partition, partition_at=placed.partition_at)
-        choices = [o for o in fitting if o.restricts]
-        columns = next((o.columns for o in reversed(choices) if o.columns), ())
-        masks = {c: m for o in choices for c, m in o.masks.items()}
-        made = replace(made, compact=self.compact, columns=columns, masks=masks)
-        retyped = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        placed = next((o for o in latest if o.partition), made)
         return replace(
             made,
-            casts={c: its for o in retyped for c, its in o.casts.items()},
-            on_cast_error=next((o.on_cast_error for o in reversed(retyped) if o.on_cast_error), None),
-            cast_lines={c: line for o in retyped for c, line in o.cast_lines.items()},
+            compact=self.compact,
+            files=files,
+            partition=placed.partition,
+            partition_at=placed.partition_at,
+            columns=next((o.columns for o in latest if o.columns), ()),
+            masks={c: m for o in fitting for c, m in o.masks.items()},
+            key=next((o.key for o in latest if o.key), ()),
+            where=next((o.where for o in latest if o.where), ""),
+            initial_where=next((o.initial_where for o in latest if o.initial_where), ""),
+            casts={c: its for o in fitting for c, its in o.casts.items()},
+            on_cast_error=next((o.on_cast_error for o in latest if o.on_cast_error), None),
+            cast_lines={c: line for o in fitting for c, line in o.cast_lines.items()},
         )
+
+    def asks_for(self, table: TableId) -> bool:
+        """Whether a table without a log (a view, a foreign table) is meant: by its name, or by `views`."""
+        named = any(parse_pattern(p).exact == table for p in self.tables)
+        return named or any(o.views and parse_pattern(p).fits(table) for p, o in self.overrides.items())
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""

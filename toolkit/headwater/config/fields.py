@@ -225,6 +225,28 @@ _CSV = Field(
     default="gzip",
 )
 
+_KEY = Field(
+    "key",
+    "the columns that tell rows apart, where the source has no key or another one",
+    "[tenant, id]",
+    kind="list",
+    item=Field("key", "a column", "id"),
+)  # fmt: skip
+
+_CHOICES = (
+    _KEY,
+    Field("where", "which rows are copied, at the full load and afterwards; tables.md",
+          "status <> 'test' and amount >= 10"),
+    Field("initial_where", "which rows a full load reads; all later changes are copied",
+          "ordered_at >= '2025-01-01'"),
+    Field("initial_load", "`skip`: no first load, only what happens from now on", "skip", default="full",
+          choices=("full", "skip")),
+    Field("deltas", "`false`: no changes from the log; the table is read whole with each run", "false",
+          kind="flag", default="true"),
+    Field("views", "`true`: the pattern fits views, materialised views and foreign tables too", "true",
+          kind="flag", default="false"),
+)  # fmt: skip
+
 _TABLE = Field(
     "tables",
     "a table or a pattern, with settings of its own",
@@ -237,6 +259,7 @@ _TABLE = Field(
         _HISTORY,
         _COLUMNS,
         _MASKS,
+        *_CHOICES,
         _CAST,
         _ON_CAST_ERROR,
         _PARTITION,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import yaml
 
@@ -35,6 +35,7 @@ from headwater.config.reader import File, Plain, holds_password, read
 from headwater.errors import ConfigError
 from headwater.model import TableId
 from headwater.partition import parse as parse_layout
+from headwater.predicate import parse_predicate
 from headwater.secrets import Secret
 
 #: Where `init` says the source's password goes.
@@ -243,7 +244,9 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
         files=_files(entry),
         formats=read_formats(entry, default.formats),
         csv_compression=cast(CsvCompression, entry.get("csv_compression", default.csv_compression)),
+        **_choices(entry, file, place),
     )
+    _refuse_choices(made, file, place)
     made = _placed(made, entry, file, f"{place}.partition")
     return _with_casts(made, entry, file, place)
 
@@ -281,6 +284,40 @@ def _placed(spec: TableSpec, entry: Mapping[str, Plain], file: File, place: str)
     except ConfigError as failed:
         raise file.refuse_at(place, f"`{place}`: {failed}", failed.hint) from None
     return replace(spec, partition=layout, partition_at=file.place_of(place))
+
+
+def _refuse_choices(made: TableSpec, file: File, place: str) -> None:
+    if made.skip_load and made.initial_where:
+        message = f"`{place}`: `initial_where` filters the load that `initial_load: skip` leaves out"
+        raise file.refuse_at(f"{place}.initial_where", message, "keep one of the two")
+    if not made.deltas and (made.skip_load or made.initial_where):
+        message = f"`{place}`: without deltas each run reads the table whole, and by `where` alone"
+        raise file.refuse_at(
+            f"{place}.deltas", message, "take deltas, or initial_load and initial_where, out"
+        )
+
+
+def _choices(entry: Mapping[str, Plain], file: File, place: str) -> dict[str, Any]:
+    """Which rows are copied, and by which key."""
+    key = tuple(str(c) for c in cast(Sequence[Plain], entry.get("key", ())))
+    if len(set(key)) < len(key):
+        raise file.refuse_at(f"{place}.key", f"`{place}.key` names a column twice", "keep one")
+    filters = {name: _filter(entry, name, file, place) for name in ("where", "initial_where")}
+    return {
+        "key": key,
+        **filters,
+        "skip_load": entry.get("initial_load") == "skip",
+        "deltas": bool(entry.get("deltas", True)),
+        "views": bool(entry.get("views", False)),
+    }
+
+
+def _filter(entry: Mapping[str, Plain], name: str, file: File, place: str) -> str:
+    text = str(entry.get(name, ""))
+    try:
+        return str(parse_predicate(text)) if text else ""
+    except ConfigError as failed:
+        raise file.refuse_at(f"{place}.{name}", f"`{place}.{name}`: {failed}", failed.hint) from None
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -397,6 +434,11 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     entry |= {"masks": masks} if masks else {}
+    entry |= {"key": list(spec.key)} if spec.key else {}
+    entry |= {name: text for name in ("where", "initial_where") if (text := getattr(spec, name))}
+    entry |= {"initial_load": "skip"} if spec.skip_load else {}
+    entry |= {"deltas": False} if not spec.deltas else {}
+    entry |= {"views": True} if spec.views else {}
     casts = {column: its.letters() or its.words() for column, its in spec.casts.items()}
     entry |= {"cast": casts} if casts else {}
     entry |= {"on_cast_error": spec.on_cast_error} if spec.on_cast_error else {}

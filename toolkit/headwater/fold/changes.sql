@@ -17,6 +17,7 @@ sent AS (
     FROM _hw_base
 ),
 $emptied
+$tolerated
 ordered AS (
     SELECT *,
         lag(_hw_op) OVER one_key AS _hw_was,

@@ -135,9 +135,11 @@ class Shape:
         truncates  there is one among the rows
         moved      a change of key left cells out
         odd        some row has `_hw_text`
+
+        Of a table that is copied in part, changes may be of rows that are not there.
         """
         unset = [c.name for c in self.schema.columns if c.name in unset]
-        ordered = "ordered"
+        ordered, happened = "ordered", "happened" if truncates else "sent"
         filled, values = "nothing AS (SELECT 1)", {name: quote(name) for name in self._plain()}
         if unset:
             ordered, filled = "filled", self._filled(unset, moved=moved, odd=odd)
@@ -145,7 +147,8 @@ class Shape:
         return self._with_columns(
             "changes",
             emptied=self._emptied() if truncates else "",
-            happened="happened" if truncates else "sent",
+            tolerated=self._with_columns("tolerated", happened=happened) if self.schema.partial else "",
+            happened="tolerated" if self.schema.partial else happened,
             filled=filled,
             settled=ordered,
             values=", ".join(f"{value} AS {quote(name)}" for name, value in values.items()),

@@ -69,7 +69,7 @@ def mask_schema(
             left_out.append(replace(column, mask=_RENAMED if mask == _SUSPECT else ""))
         else:
             columns.append(mask_column(column, mask, key_id))
-    made = TableSchema(schema.table, tuple(columns), schema.key, tuple(left_out))
+    made = replace(schema, columns=tuple(columns), left_out=tuple(left_out))
     if before is not None:
         _refuse_renamed(before, made)
     return made
@@ -77,7 +77,7 @@ def mask_schema(
 
 def unmask(known: TableSchema) -> TableSchema:
     """A stored schema as its source would compare it: with the columns that were left out."""
-    return TableSchema(known.table, known.columns + known.left_out, known.key)
+    return replace(known, columns=known.columns + known.left_out, left_out=())
 
 
 def changed(before: TableSchema, after: TableSchema) -> list[str]:

@@ -31,10 +31,10 @@ class Masked:
         self._stored: dict[TableId, TableSchema] = {}  # the newest masked schema of each table
         self._versions: dict[TableSchema, TableSchema] = {}  # the source's -> the masked one
 
-    def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
+    def check(self, tables: Sequence[TableId], whole: Sequence[TableId] = ()) -> Sequence[Finding]:
         """The source's preflight, and what is wrong with masks and chosen columns."""
-        wrong = [Finding("fail", "masks", p.what, p.hint, p.table) for p in self._problems(tables)]
-        return [*self._source.check(tables), *wrong]
+        wrong = [Finding("fail", "masks", p.what, p.hint, p.table) for p in self._problems([*tables, *whole])]
+        return [*self._source.check(tables, whole), *wrong]
 
     def tables(self) -> Sequence[TableInfo]:
         """The source's tables as they would be stored."""

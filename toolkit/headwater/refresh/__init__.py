@@ -169,8 +169,10 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     read = mark.seq if mark else -1
     segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
     done: Refreshed | None = None
+    void = False  # whether a full load could not be folded: nor can what came after it
     for place, segment in enumerate(segments):
-        if not segment.rows and (mark is None or not segment.snapshot):
+        void = void and not segment.snapshot
+        if void or not segment.rows and (mark is None or not segment.snapshot):
             continue
         exact = is_small(held, segment.rows)
         step = Step(work, log, segment, exact=exact)
@@ -180,8 +182,9 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
             _compact_if_due(work)
         except (CastFailed, SchemaConflict):
             # Changes that cannot be folded no longer matter where the table was read again after them.
-            if segment.snapshot or not any(later.snapshot for later in segments[place:]):
+            if not any(later.snapshot for later in segments[place + 1 :]):
                 raise
+            void = segment.snapshot
     if done is None:
         _compact_if_due(work)  # what was refused before is refused again until the table is read again
     return done

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from headwater.canonical import quote
 from headwater.config import Files, TableSpec, quote_table
-from headwater.errors import SchemaConflict
+from headwater.errors import Incomplete, SchemaConflict
 from headwater.fold import Shape
 from headwater.lake import Change, Held, Kind, NewFile
 from headwater.lake.delta import Lake
@@ -131,13 +131,18 @@ class Bench:
             "c": "inserts a row that is already there",
             "u": "updates a row that is not there",
             "d": "deletes a row that is not there",
+            "r": "reads a row whose key another row has",
         }.get(op, "does not fit")
         if lost:
             what = "lacks cells of a row that is not there"
         place = "" if entry is None else f" of raw log entry {entry}"
-        return SchemaConflict(
-            f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=read_again(self.table)
-        )
+        hint = read_again(self.table)
+        if op in "cr" and self.schema.key_chosen:
+            names = ", ".join(self.schema.key)
+            hint = f"name more columns than ({names}) in the table's `key`, then: {hint}"
+        # Rows come into a filtered copy by right; where the load was cut short, reading it all is no way out.
+        kind = Incomplete if lost and self.schema.where and not self.schema.loaded else SchemaConflict
+        return kind(f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=hint)
 
 
 def paths_of(held: Held) -> list[str]:

@@ -103,6 +103,8 @@ class Step:
                 self._run("ALTER VIEW _hw_raw RENAME TO _hw_sent")
             self.parking.park_snapshot(self._gone().seq)
         self._view_base()
+        if self.schema.key_chosen:
+            self._refuse(sql("twice", parts=self._bench.parts))
         self._run(sql("cut"))
         if self._mirror is None or not self._same_key:
             self._run(self._shape.reload(self._gone()))
@@ -168,14 +170,15 @@ class Step:
             self._fold_bag()
             return self._count()
         truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
-        if not (truncates or lacking or self._exact):
+        if not (truncates or lacking or self._exact or self.schema.partial):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")
             return self._pass_on()
         unset = [r[0] for r in self._rows(_UNSET)] if lacking else []
         self._bring_base(unset, whole=truncates)
         odd = odd or bool(self._ask("SELECT count(_hw_text) FROM _hw_base"))
         self._run(self._shape.changes(unset=unset, truncates=truncates, moved=moved, odd=odd))
-        unknown = "coalesce(_hw_was, 'd') = 'd'" if self._exact or truncates else "_hw_was = 'd'"
+        seen = self._exact or truncates or self.schema.partial
+        unknown = "coalesce(_hw_was, 'd') = 'd'" if seen else "_hw_was = 'd'"
         self._refuse(sql("wrong", parts=self._bench.parts, unknown=unknown))
         return self._count()
 
@@ -233,7 +236,7 @@ class Step:
         if whole:
             self._run(f"CREATE TEMP TABLE _hw_base AS {self._base(unset)}")
             return
-        if self._exact:
+        if self._exact or self.schema.partial:
             self._run(f"CREATE TEMP TABLE _hw_touched AS SELECT DISTINCT {self._bench.parts} FROM _hw_raw")
         else:
             self._run(sql("lacking", parts=self._bench.parts))

@@ -85,12 +85,18 @@ class Cut(Protocol):
 class Source(Protocol):
     """A system we copy from. Methods block; none is called concurrently. Errors are `SourceError`s."""
 
-    def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
-        """The preflight: reads only, changes nothing; `fix` holds the exact statement to run."""
+    def check(self, tables: Sequence[TableId], whole: Sequence[TableId] = ()) -> Sequence[Finding]:
+        """The preflight: reads only, changes nothing; `fix` holds the exact statement to run.
+
+        Of `whole`, nothing but a full load is asked.
+        """
         ...
 
     def tables(self) -> Sequence[TableInfo]:
-        """Tables that could be captured; a constant number of catalogue queries, also for 10,000 tables."""
+        """Tables that could be captured, and what can only be read whole (`logged` is false).
+
+        A constant number of catalogue queries, also for 10,000 tables.
+        """
         ...
 
     def head(self) -> Position:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,12 @@ from headwater.model import Column, TableId, TableInfo, TableSchema
 from headwater.naming import column_names
 from headwater.sources.postgres.values import NativeType, arrow_type
 
-_KINDS = {"r": "table", "p": "partitioned", "f": "foreign"}
+_KINDS = {"r": "table", "p": "partitioned", "f": "foreign", "v": "view", "m": "materialized view"}
+#: Kinds whose changes are in the log.
+_LOGGED = "rp"
+
+#: Which columns the user chose as the key of a table; () for the source's own.
+ChosenKeys = Callable[[TableId], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class SourceColumn:
     nullable: bool
     generated: bool  # GENERATED ALWAYS AS (...): neither in the log nor in our reads
     filled: bool  # rows older than the column may hold something else than NULL in it
+    large: bool = False  # its values may be stored out of line, where an update leaves unchanged ones out
 
     @property
     def kept(self) -> bool:
@@ -50,6 +56,7 @@ class Relation:
     parent: str  # the table it is a partition of, as SQL spells it; ""
     naked_parts: tuple[str, ...]  # partitions without a usable replica identity
     columns: tuple[SourceColumn, ...] = ()
+    chosen: tuple[str, ...] = ()  # names of the key that the user chose
 
     @cached_property
     def kept(self) -> tuple[SourceColumn, ...]:
@@ -60,9 +67,25 @@ class Relation:
     def schema(self) -> TableSchema:
         """The table as the rest of Headwater sees it."""
         numbers = self.index if self.identity == "i" else self.primary
-        return make_schema(
-            self.oid, self.table, self.kept, {c.name for c in self.kept if c.number in numbers}
-        )
+        own = {c.name for c in self.kept if c.number in numbers}
+        made = make_schema(self.oid, self.table, self.kept, self.chosen or own)
+        return replace(made, key_chosen=bool(self.chosen))
+
+    @property
+    def logged(self) -> bool:
+        """Whether the log can have its changes."""
+        return self.kind in _LOGGED
+
+    @cached_property
+    def carried(self) -> frozenset[str]:
+        """Names of the columns that every change carries of the row before it."""
+        numbers = self.index if self.identity == "i" else self._default_key()
+        return frozenset(c.name for c in self.kept if self.identity == "f" or c.number in numbers)
+
+    @property
+    def omits(self) -> frozenset[str]:
+        """Names of the columns that an update may leave out: unchanged, and stored out of line."""
+        return frozenset(c.name for c in self.kept if c.large) - self.carried
 
     @property
     def identified(self) -> bool:
@@ -77,7 +100,7 @@ class Relation:
         """Why it cannot be captured as it is, in one line; "" when it can."""
         part = self.naked_parts[0] if self.naked_parts else ""
         obstacles = (
-            (self.kind == "f", "a foreign table: its changes are not in this server's log"),
+            (not self.logged, f"a {_KINDS.get(self.kind)}: its changes are not in this server's log"),
             (bool(self.parent), f"a partition of {self.parent}, under whose name its changes come"),
             (self.persistence != "p", "unlogged or temporary: its changes are not in the log"),
             (not self.kept, "has no column that the log carries"),
@@ -86,8 +109,18 @@ class Relation:
                 "no replica identity: UPDATE and DELETE on it would fail once it is published",
             ),
             (bool(part), f"partition {part} has no replica identity: UPDATE and DELETE would fail there"),
+            (bool(self.unkept), f"has no column {', '.join(self.unkept)}, which its key names"),
+            (
+                not self.carried >= set(self.chosen),
+                f"its replica identity does not carry the chosen key ({', '.join(self.chosen)})",
+            ),
         )
         return next((why for wrong, why in obstacles if wrong), "")
+
+    @property
+    def unkept(self) -> tuple[str, ...]:
+        """Columns of the chosen key that it does not have, or that are generated."""
+        return tuple(name for name in self.chosen if name not in {c.name for c in self.kept})
 
 
 def make_schema(
@@ -112,12 +145,20 @@ def make_schema(
     return TableSchema(table, made, tuple(c.name for c in made if c.source_name in key))
 
 
-def load_relations(session: psycopg.Connection, oids: Collection[int] | None = None) -> dict[int, Relation]:
+def no_keys(_table: TableId) -> tuple[str, ...]:
+    """Every table has the source's own key."""
+    return ()
+
+
+def load_relations(
+    session: psycopg.Connection, oids: Collection[int] | None = None, keys: ChosenKeys = no_keys
+) -> dict[int, Relation]:
     """Tables by oid: the given ones, or all but partitions, temporary tables and the system's own."""
     wanted = None if oids is None else list(oids)
     rows = session.execute(_RELATIONS, {"oids": wanted}).fetchall()
     columns = _load_columns(session, [row[0] for row in rows])
-    return {row[0]: _relation(row, tuple(columns.get(row[0], ()))) for row in rows}
+    made = (_relation(row, tuple(columns.get(row[0], ()))) for row in rows)
+    return {r.oid: replace(r, chosen=keys(r.table)) for r in made}
 
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
@@ -129,27 +170,31 @@ def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation
     )  # fmt: skip
 
 
-def find_relations(session: psycopg.Connection, tables: Collection[TableId]) -> dict[TableId, Relation]:
+def find_relations(
+    session: psycopg.Connection, tables: Collection[TableId], keys: ChosenKeys = no_keys
+) -> dict[TableId, Relation]:
     """Those of the tables that exist, by name."""
     rows = session.execute(
         "select c.oid from unnest(%s::text[], %s::text[]) as w(namespace, name)"
         " join pg_namespace n on n.nspname = w.namespace"
-        " join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p', 'f')",
+        " join pg_class c on c.relnamespace = n.oid and c.relname = w.name"
+        " and c.relkind in ('r', 'p', 'f', 'v', 'm')",
         [[t.namespace for t in tables], [t.name for t in tables]],
     ).fetchall()
-    found = load_relations(session, [row[0] for row in rows])
+    found = load_relations(session, [row[0] for row in rows], keys)
     return {relation.table: relation for relation in found.values()}
 
 
-def list_tables(session: psycopg.Connection) -> list[TableInfo]:
-    """Every table with estimates of rows and bytes, sorted by name."""
-    relations = load_relations(session)
+def list_tables(session: psycopg.Connection, keys: ChosenKeys = no_keys) -> list[TableInfo]:
+    """Every table and view with estimates of rows and bytes, sorted by name."""
+    relations = load_relations(session, keys=keys)
     estimates = _load_estimates(session)
     infos = []
     for oid, relation in relations.items():
         rows, size = estimates.get(oid, (None, None))
         kind = _KINDS.get(relation.kind, relation.kind)
-        infos.append(TableInfo(relation.schema, rows, size, kind, relation.obstacle))
+        note, logged, omits = relation.obstacle, relation.logged, relation.omits
+        infos.append(TableInfo(relation.schema, rows, size, kind, note, logged, omits))
     return sorted(infos, key=lambda info: info.schema.table)
 
 
@@ -170,15 +215,25 @@ def _load_columns(session: psycopg.Connection, oids: list[int]) -> dict[int, lis
     domains = _load_domains(session)
     found: dict[int, list[SourceColumn]] = {}
     natives: dict[tuple[int, int], NativeType] = {}
-    for oid, number, name, type_oid, typmod, spelt, kind, required, generated, filled in session.execute(
-        _COLUMNS, {"oids": oids}
-    ).fetchall():
+    for (
+        oid,
+        number,
+        name,
+        type_oid,
+        typmod,
+        spelt,
+        kind,
+        required,
+        generated,
+        filled,
+        large,
+    ) in session.execute(_COLUMNS, {"oids": oids}).fetchall():
         native = natives.get((type_oid, typmod))
         if native is None:
             native = natives[type_oid, typmod] = _native(type_oid, typmod, spelt, kind, domains)
         domain = domains.get(type_oid)
         by_type = domain is not None and domain.filled
-        column = SourceColumn(number, name, native, not required, generated, filled or by_type)
+        column = SourceColumn(number, name, native, not required, generated, filled or by_type, large)
         found.setdefault(oid, []).append(column)
     return found
 
@@ -251,7 +306,7 @@ join pg_namespace n on n.oid = c.relnamespace
 left join keys p on p.indrelid = c.oid and p.indisprimary and p.indimmediate
 left join keys r on r.indrelid = c.oid and r.indisreplident and r.indimmediate
 where case when %(oids)s::oid[] is null
-      then c.relkind in ('r', 'p', 'f') and not c.relispartition and c.relpersistence <> 't'
+      then c.relkind in ('r', 'p', 'f', 'v', 'm') and not c.relispartition and c.relpersistence <> 't'
            and n.nspname not like 'pg\\_%%' and n.nspname <> 'information_schema'
            and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
                            and d.deptype = 'e')
@@ -261,8 +316,9 @@ where case when %(oids)s::oid[] is null
 _COLUMNS = """
 select a.attrelid, a.attnum::int, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
        t.typtype::text, a.attnotnull, a.attgenerated <> '',
-       (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> ''
-from pg_attribute a join pg_type t on t.oid = a.atttypid
+       (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> '',
+       a.attstorage <> 'p' and (c.reltoastrelid <> 0 or c.relkind = 'p')
+from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_class c on c.oid = a.attrelid
 where a.attrelid = any(%(oids)s::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum
 """
@@ -279,7 +335,7 @@ with recursive held as materialized (
     union all
     select p.root, i.inhrelid from part p join pg_inherits i on i.inhparent = p.oid
 ), unit as (
-    select oid as root, oid from pg_class where relkind = 'r' and not relispartition
+    select oid as root, oid from pg_class where relkind in ('r', 'm') and not relispartition
     union all select root, oid from part
 ), sized as (
     select u.root, case when c.reltuples >= 0 then c.reltuples::bigint
@@ -287,7 +343,7 @@ with recursive held as materialized (
            case when not exists (select from held where held.relation = c.oid)
                 then pg_total_relation_size(c.oid) end as size
     from unit u join pg_class c on c.oid = u.oid join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname not like 'pg\\_%'
+    where c.relkind in ('r', 'm') and c.relpersistence <> 't' and n.nspname not like 'pg\\_%'
       and n.nspname <> 'information_schema'
 )
 select root, case when bool_and(tuples is not null) then sum(tuples)::bigint end,

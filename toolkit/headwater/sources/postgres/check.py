@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import psycopg
 
 from headwater.model import Finding, TableId
-from headwater.sources.postgres import catalog, publish, slot
+from headwater.sources.postgres import publish, slot
 from headwater.sources.postgres.catalog import Relation
 from headwater.sources.postgres.publish import Publication
 from headwater.sources.postgres.quoting import quote_name, quote_table
@@ -30,12 +30,13 @@ def inspect(
     slot_name: str,
     publication: str,
     tables: Sequence[TableId],
+    known: Mapping[TableId, Relation],
     connections: int,
 ) -> list[Finding]:
     """Every finding; no `fail` among them means that a run can start. `connections` read a full load."""
     rows = session.execute("select name, setting from pg_settings where name = any(%s)", [list(_SETTINGS)])
     settings: dict[str, str] = dict(rows.fetchall())
-    relations = catalog.find_relations(session, tables)
+    relations = {t: known[t] for t in tables if t in known}
     rights = load_rights(session, [r.oid for r in relations.values()])
     return [
         *_check_server(session, settings),
@@ -47,6 +48,16 @@ def inspect(
         *_check_publication(session, publication, relations, rights),
         *(f for table in tables for f in _check_table(table, relations.get(table), rights)),
     ]
+
+
+def inspect_whole(
+    session: psycopg.Connection, tables: Sequence[TableId], known: Mapping[TableId, Relation]
+) -> list[Finding]:
+    """The same of tables and views that are read whole with each run."""
+    if not tables:
+        return []
+    rights = load_rights(session, [known[t].oid for t in tables if t in known])
+    return [f for t in tables for f in _check_whole(t, known.get(t), rights)]
 
 
 def _judge(good: bool, what: str, found: str, fix: str) -> Finding:
@@ -257,6 +268,24 @@ def _check_table(
         yield Finding("ok", "table", f"key: {key}" if key else "no key: its rows are counted", "", table)
 
 
+def _check_whole(
+    table: TableId, relation: Relation | None, rights: Mapping[int, Rights]
+) -> Iterator[Finding]:
+    if relation is None:
+        yield Finding("fail", "table", "does not exist", "headwater tables", table)
+        return
+    faults = [*_privilege_faults(relation, rights[relation.oid])]
+    if relation.unkept:
+        missing = ", ".join(relation.unkept)
+        faults.append(("key", f"has no column {missing}, which its key names", "headwater tables"))
+    for what, found, fix in faults:
+        yield Finding("fail", what, found, fix, table)
+    if not faults:
+        key = ", ".join(relation.schema.key)
+        found = f"read whole with each run; {f'key: {key}' if key else 'no key: its rows are counted'}"
+        yield Finding("ok", "table", found, "", table)
+
+
 def _privilege_faults(relation: Relation, rights: Rights) -> Iterator[tuple[str, str, str]]:
     name, role = quote_table(relation.table), quote_name(rights.role)
     if not rights.usage:
@@ -276,6 +305,12 @@ def _remarks(relation: Relation) -> Iterator[tuple[str, str]]:
     generated = [c.name for c in relation.columns if c.generated]
     if generated:
         yield "generated columns", f"not captured, since the log lacks them: {', '.join(generated)}"
+    nullable = [c.name for c in relation.kept if c.nullable and c.name in relation.chosen]
+    if nullable:
+        names = ", ".join(nullable)
+        yield "key", f"{names} may be NULL: rows with NULL there count as equal, and two of them as an error"
+    if relation.chosen:
+        return
     if relation.identity == "i" and relation.primary and set(relation.index) != set(relation.primary):
         yield "replica identity", "is another index than the primary key: its columns are the key of the copy"
     if relation.identity == "f" and not relation.primary:

@@ -25,7 +25,7 @@ from headwater.sources.postgres.copybinary import decode_copy
 from headwater.sources.postgres.digest import digest_query
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
 from headwater.sources.postgres.quoting import quote_table
-from headwater.sources.postgres.readers import Readers, start_reading
+from headwater.sources.postgres.readers import Look, Readers, start_reading
 from headwater.sources.postgres.slot import explain_wait
 from headwater.sources.postgres.throttle import Throttle
 from headwater.sources.postgres.window import arrange
@@ -134,13 +134,13 @@ def select_all(relation: Relation) -> str:
 
 def from_clause(relation: Relation) -> str:
     """A partitioned table is its whole tree; an ordinary one is itself, without children by inheritance."""
-    return ("" if relation.kind == "p" else "only ") + quote_table(relation.table)
+    return ("only " if relation.kind == "r" else "") + quote_table(relation.table)
 
 
 @contextmanager
 def open_cut(
     server: Server,
-    session: Callable[[], psycopg.Connection],
+    look: Look,
     place: Callable[[Identity, int], Place],
     wait: float,
     gentle: Gentle,
@@ -157,7 +157,7 @@ def open_cut(
                 f"CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput {export}",
                 "freeze the database (create a temporary slot)",
                 seconds=wait,
-                late=lambda: explain_wait(session(), sender.info.backend_pid, wait),
+                late=lambda: explain_wait(look.session(), sender.info.backend_pid, wait),
             )
             point, snapshot = field(made, 1), field(made, 2)
             if not re.fullmatch(r"[0-9A-Fa-f-]+", snapshot):
@@ -168,7 +168,7 @@ def open_cut(
         # The slot is gone from here on; the imported snapshot lives as long as its transaction.
         if row is None:
             raise SourceError("the server told no time")
-        with closing(Readers(server, reader, row[1], gentle.connections, session)) as readers:
+        with closing(Readers(server, reader, row[1], gentle.connections, look)) as readers:
             yield PostgresCut(server, readers, place(here, parse_lsn(point)), row[0], gentle)
 
 

@@ -95,10 +95,8 @@ order by 1, 2 limit 100
 
 def create_statement(name: str, relations: Sequence[Relation]) -> str:
     """The statement that makes the publication."""
-    return (
-        f"CREATE PUBLICATION {quote_name(name)} FOR TABLE {_listed(relations)}"
-        " WITH (publish_via_partition_root = true);"
-    )
+    members = f" FOR TABLE {_listed(relations)}" if relations else ""
+    return f"CREATE PUBLICATION {quote_name(name)}{members} WITH (publish_via_partition_root = true);"
 
 
 def add_statement(name: str, relations: Sequence[Relation]) -> str:
@@ -126,7 +124,14 @@ def refuse_unusable(relations: Mapping[TableId, Relation], tables: Collection[Ta
 
 def identity_choices(relation: Relation) -> str:
     """What the owner of a table without a replica identity can choose from."""
-    if relation.kind == "f" or relation.persistence != "p" or relation.parent:
+    if relation.unkept:
+        return "headwater tables   (shows the columns); then mend the table's key"
+    if relation.identified and not relation.carried >= set(relation.chosen):
+        return (
+            f"ALTER TABLE {quote_table(relation.table)} REPLICA IDENTITY FULL;   or  ... REPLICA IDENTITY"
+            f" USING INDEX <unique index over NOT NULL columns, {', '.join(relation.chosen)} among them>;"
+        )
+    if not relation.logged or relation.persistence != "p" or relation.parent:
         return f"exclude {relation.table} from the tables of the pipeline"
     name = (
         relation.naked_parts[0]
@@ -146,13 +151,8 @@ def set_up_publication(
     """Make the publication hold these tables; returns those it did not hold before."""
     found = look_at_publication(session, name)
     if found is None:
-        if relations:
-            _attempt(
-                server,
-                session,
-                f"create the publication {name}",
-                create_statement(name, [*relations.values()]),
-            )
+        statement = create_statement(name, [*relations.values()])
+        _attempt(server, session, f"create the publication {name}", statement)
         return tuple(relations)
     refuse_shape(found, relations.values())
     missing = [r for r in relations.values() if r.oid not in found.members]

@@ -12,7 +12,7 @@ import psycopg
 from headwater.errors import SourceError
 from headwater.model import TableId
 from headwater.sources.postgres import catalog
-from headwater.sources.postgres.catalog import Relation
+from headwater.sources.postgres.catalog import ChosenKeys, Relation
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.quoting import quote_table, quote_text
 
@@ -25,6 +25,15 @@ class Reader:
     held: set[TableId] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How tables are looked up; `unlogged` are those that nobody can lock: views and the like."""
+
+    session: Callable[[], psycopg.Connection]
+    keys: ChosenKeys = catalog.no_keys
+    unlogged: frozenset[TableId] = frozenset()
+
+
 class Readers:
     """At most `most` connections; the first is given, the others are opened when they are needed."""
 
@@ -34,14 +43,14 @@ class Readers:
         first: psycopg.Connection,
         snapshot: str,
         most: int,
-        session: Callable[[], psycopg.Connection],
+        look: Look,
     ) -> None:
-        self._server, self._snapshot, self._most, self._session = server, snapshot, most, session
+        self._server, self._snapshot, self._most, self._look = server, snapshot, most, look
         self._all = [Reader(first)]
         self._free = list(self._all)
         self._opening = 0
         self._change = threading.Condition()
-        self._look = threading.Lock()
+        self._looking = threading.Lock()
         self._relations: dict[TableId, Relation] = {}
         self.stopped = threading.Event()
 
@@ -116,24 +125,28 @@ class Readers:
         """Keep others from changing the table; False when only who holds it already may have it."""
         if table in reader.held:
             return True
-        with self._change:
-            shared = any(table in r.held for r in self._all)
-        with self._server.guard(f"lock {table} for reading"):
-            if shared:
-                if not _lock_at_once(reader.connection, table):
-                    return False
-            else:
-                reader.connection.execute(f"lock table {quote_table(table)} in access share mode".encode())
-                _refuse_moved(reader.connection, table)
+        if table not in self._look.unlogged and not self._lock(reader, table):
+            return False
         if table not in self._relations:
             self._relations[table] = self._find(table)
         with self._change:
             reader.held.add(table)
         return True
 
+    def _lock(self, reader: Reader, table: TableId) -> bool:
+        with self._change:
+            shared = any(table in r.held for r in self._all)
+        with self._server.guard(f"lock {table} for reading"):
+            if shared:
+                return _lock_at_once(reader.connection, table)
+            reader.connection.execute(f"lock table {quote_table(table)} in access share mode".encode())
+            _refuse_moved(reader.connection, table)
+        return True
+
     def _find(self, table: TableId) -> Relation:
-        with self._look, self._server.guard(f"look up {table}"):
-            relation = catalog.find_relations(self._session(), [table]).get(table)
+        with self._looking, self._server.guard(f"look up {table}"):
+            look = self._look
+            relation = catalog.find_relations(look.session(), [table], look.keys).get(table)
         if relation is None:
             raise SourceError(f"{table} does not exist any more", hint="headwater tables")
         return relation

@@ -15,11 +15,13 @@ from headwater.errors import ConfigError, Conflict, SourceError
 from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Cut
 from headwater.sources.postgres import catalog, check, grants, holders, publish, slot
+from headwater.sources.postgres.catalog import ChosenKeys
 from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
 from headwater.sources.postgres.cut import Gentle, open_cut
 from headwater.sources.postgres.follow import Follower, Limits, Reached
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
+from headwater.sources.postgres.readers import Look
 from headwater.sources.postgres.stream import Stream
 from headwater.sources.postgres.versions import Versions, must_reload
 from headwater.sources.postgres.window import Window
@@ -40,6 +42,7 @@ class PostgresSource:
     cut_minutes       how long one snapshot is read from; then a new one is taken for what is missing
     max_bytes_per_second  what a full load takes from the server, over all connections; 0: no bound
     wal_budget        how much log the server may keep for us, such as 20GB, where it has no bound itself
+    keys              which columns the user chose as the key of a table, instead of its own
     """
 
     def __init__(  # noqa: PLR0913  each is one word of the source section of headwater.yml
@@ -67,6 +70,7 @@ class PostgresSource:
         cut_minutes: float = 30,
         max_bytes_per_second: int = 0,
         wal_budget: str | None = None,
+        keys: ChosenKeys = catalog.no_keys,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
             raise ConfigError(
@@ -88,6 +92,8 @@ class PostgresSource:
         self._failover = failover
         self._gentle = Gentle(connections, cut_minutes * 60, max_bytes_per_second)
         self._wal_budget = memory_bytes(wal_budget) if wal_budget else None
+        self._keys = keys
+        self._unlogged: frozenset[TableId] = frozenset()  # views and the like, as `tables` last saw them
         self._look: psycopg.Connection | None = None
         self._here: Identity | None = None  # of the server that `_look` is connected to
         self._stream: Stream | None = None
@@ -97,17 +103,24 @@ class PostgresSource:
         self._published = 0  # oid of the publication; 0: not looked up yet
         self._confirmed = 0
 
-    def check(self, tables: Sequence[TableId]) -> Sequence[Finding]:
+    def check(self, tables: Sequence[TableId], whole: Sequence[TableId] = ()) -> Sequence[Finding]:
         """The preflight of server, role, publication, slot and the given tables; changes nothing."""
         with self._server.guard("check the server"):
-            return check.inspect(
-                self._session(), self._slot, self._publication, tables, self._gentle.connections
-            )
+            session = self._session()
+            relations = catalog.find_relations(session, [*tables, *whole], self._keys)
+            return [
+                *check.inspect(
+                    session, self._slot, self._publication, tables, relations, self._gentle.connections
+                ),
+                *check.inspect_whole(session, whole, relations),
+            ]
 
     def tables(self) -> Sequence[TableInfo]:
-        """Every table that could be captured, partitions under their root."""
+        """Every table and view that could be captured, partitions under their root."""
         with self._server.guard("list the tables"):
-            return catalog.list_tables(self._session())
+            infos = catalog.list_tables(self._session(), self._keys)
+        self._unlogged = frozenset(i.schema.table for i in infos if not i.logged)
+        return infos
 
     def head(self) -> Position:
         """The end of the log that is safe on the server's disk."""
@@ -132,7 +145,7 @@ class PostgresSource:
         """
         with self._server.guard("prepare the capture"):
             session = self._session()
-            relations = catalog.find_relations(session, tables)
+            relations = catalog.find_relations(session, tables, self._keys)
             publish.refuse_unusable(relations, tables)
             if since is not None and self._stream is None:
                 self._check_resume(read_place(since))
@@ -147,7 +160,7 @@ class PostgresSource:
     def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
         """The tables altered since they had the known schema in a way that the log does not show."""
         with self._server.guard("look up the tables"):
-            relations = catalog.find_relations(self._session(), list(known))
+            relations = catalog.find_relations(self._session(), list(known), self._keys)
         return [
             table
             for table, now in relations.items()
@@ -156,7 +169,8 @@ class PostgresSource:
 
     def cut(self) -> AbstractContextManager[Cut]:
         """The database frozen at an LSN, for reading whole tables."""
-        return open_cut(self._server, self._session, self._place, self._cut_seconds, self._gentle)
+        look = Look(self._session, self._keys, self._unlogged)
+        return open_cut(self._server, look, self._place, self._cut_seconds, self._gentle)
 
     def changes(
         self,
@@ -176,7 +190,8 @@ class PostgresSource:
         stream, expected = self._stream_at(place)
         with self._server.guard("look at the publication"):
             publish.refuse_missing(self._session(), self._publication, tables)
-        window = Window(tables, Versions(self._session, known or {}), stream.relations)
+        versions = Versions(self._session, known or {}, self._keys)
+        window = Window(tables, versions, stream.relations)
         follower = Follower(stream, window, goal, self._limits, exact=until is not None, witness=expected)
         complete = False
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
+from headwater.errors import PreflightFailed
 from headwater.model import TableId, TableSchema
 from headwater.sources.postgres import catalog
-from headwater.sources.postgres.catalog import SourceColumn
+from headwater.sources.postgres.catalog import ChosenKeys, SourceColumn
 from headwater.sources.postgres.messages import Relation, RelationColumn
 from headwater.sources.postgres.values import NativeType
 
@@ -29,9 +30,12 @@ class Versions:
     """The schema versions of one call, in the order they come; `known`: each table's before the call."""
 
     def __init__(
-        self, session: Callable[[], psycopg.Connection], known: Mapping[TableId, TableSchema]
+        self,
+        session: Callable[[], psycopg.Connection],
+        known: Mapping[TableId, TableSchema],
+        keys: ChosenKeys = catalog.no_keys,
     ) -> None:
-        self._session = session
+        self._session, self._keys = session, keys
         self._known = dict(known)
 
     def resolve(self, relations: Sequence[Relation]) -> list[Version]:
@@ -59,7 +63,14 @@ class Versions:
     ) -> Version:
         made = tuple(_column(c, columns.get(c.name), types) for c in relation.columns)
         table = TableId(relation.namespace, relation.name)
-        schema = catalog.make_schema(relation.oid, table, made, _key(relation, now))
+        chosen = self._keys(table)
+        if not {c.name for c in made} >= set(chosen):
+            raise PreflightFailed(
+                f"{table} has no column {', '.join(chosen)} any more, which its key names",
+                hint="headwater check",
+            )
+        schema = catalog.make_schema(relation.oid, table, made, chosen or _key(relation, now))
+        schema = replace(schema, key_chosen=bool(chosen))
         before = self._known.get(table)
         rewritten = now is None or now.rewritten
         reload = before is not None and must_reload(before, schema, made, rewritten=rewritten)
