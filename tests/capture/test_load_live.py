@@ -26,7 +26,7 @@ from headwater.demo.server import EmbeddedPostgres
 from headwater.errors import SourceError, StorageError
 from headwater.model import TableId
 from headwater.raw import RawLog
-from headwater.sources.postgres import PostgresSource, copies, parts
+from headwater.sources.postgres import PostgresSource, copies, cut, parts
 from headwater.storage import Storage
 from servers.postgres import Database
 from servers.proxy import TcpProxy
@@ -42,10 +42,11 @@ from pathlib import Path
 from headwater import load
 from headwater.capture import Capture
 from headwater.raw import RawLog
-from headwater.sources.postgres import PostgresSource, copies, parts
+from headwater.sources.postgres import PostgresSource, copies, cut, parts
 from headwater.storage import Storage
 url, folder, minutes, readers = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-parts.PART_BYTES, parts._FEWEST, load.SMALL, copies.CHUNK = 256 << 10, 8, 0, 64 << 10
+parts.PART_BYTES, parts._FEWEST, load.SMALL = 256 << 10, 8, 0
+copies.PIECE, cut.BATCH = 32 << 10, 64 << 10
 source = PostgresSource(
     url=url, slot="hw_test", publication="hw_test", cut_minutes=minutes, connections=readers
 )
@@ -234,7 +235,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", 256 << 10)
     monkeypatch.setattr(parts, "_FEWEST", 8)
     monkeypatch.setattr(load, "SMALL", 0)
-    monkeypatch.setattr(copies, "CHUNK", 64 << 10)
+    monkeypatch.setattr(copies, "PIECE", 32 << 10)
+    monkeypatch.setattr(cut, "BATCH", 64 << 10)
 
 
 def left_behind() -> list[threading.Thread]:
