@@ -102,6 +102,7 @@ class Pipeline:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._parts: Parts | None = None
+        self._lent: Parts | None = None
 
     @classmethod
     def open(cls, source: str | Path | Config = "headwater.yml") -> Pipeline:
@@ -120,6 +121,9 @@ class Pipeline:
         """Let go of connections, scratch files and the state file."""
         if self._parts is not None:
             parts, self._parts = self._parts, None
+            if self._lent is not None:
+                self._lent.storage.close()
+                self._lent = None
             parts.source.close()
             parts.look.close()
             parts.storage.close()
@@ -423,4 +427,7 @@ class Pipeline:
         table = self._captured(name)
         con = duckdb.connect(config={"memory_limit": self.config.memory_limit})
         con.execute("SET TimeZone = 'UTC'")
-        return con.sql(f"SELECT * FROM {self.parts.lake.relation(con, table, kind, self._newest(table))}")
+        # A run gives back the copies of a bucket's files that it took; whoever holds a relation still reads.
+        if self._lent is None:
+            self._lent = self.parts if self.parts.storage.local else self.parts.apart()
+        return con.sql(f"SELECT * FROM {self._lent.lake.relation(con, table, kind, self._newest(table))}")
