@@ -26,10 +26,12 @@ from headwater.demo.server import EmbeddedPostgres
 from headwater.errors import SourceError, StorageError
 from headwater.model import TableId
 from headwater.raw import RawLog
-from headwater.sources.postgres import PostgresSource, copies, parts
+from headwater.sources.postgres import PostgresSource, copies, cut, parts
 from headwater.storage import Storage
+from raw.batches import options_of
 from servers.postgres import Database
 from servers.proxy import TcpProxy
+from servers.s3 import Bucket
 
 pytestmark = pytest.mark.live
 
@@ -37,20 +39,21 @@ TABLE = TableId("public", "t")
 
 #: Captures one table into a folder, in parts small enough that a small table has many.
 CHILD = """
-import sys
+import json, sys
 from pathlib import Path
 from headwater import load
 from headwater.capture import Capture
 from headwater.raw import RawLog
-from headwater.sources.postgres import PostgresSource, copies, parts
+from headwater.sources.postgres import PostgresSource, copies, cut, parts
 from headwater.storage import Storage
-url, folder, minutes, readers = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-parts.PART_BYTES, parts._FEWEST, load.SMALL, copies.CHUNK = 256 << 10, 8, 0, 64 << 10
+url, store, minutes, readers = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+parts.PART_BYTES, parts._FEWEST, load.SMALL = 256 << 10, 8, 0
+copies.PIECE, cut.BATCH = 32 << 10, 64 << 10
 source = PostgresSource(
     url=url, slot="hw_test", publication="hw_test", cut_minutes=minutes, connections=readers
 )
 wanted = [i for i in source.tables() if i.schema.table.name == "t"]
-with Storage.open(str(folder), cache=folder) as storage:
+with Storage.open(store, json.loads(sys.argv[5]), cache=Path(sys.argv[6])) as storage:
     capture = Capture(source, RawLog(storage), wanted)
     capture.start()
     capture.drain()
@@ -65,13 +68,23 @@ insert into t select i, i, 'k' || i, 'small' from generate_series(4001, 24000) i
 """
 
 
-def capture_child(
-    pg: Database, folder: Path, *, failpoint: str = "", minutes: float = 30, readers: int = 2
+def capture_child(  # noqa: PLR0913
+    pg: Database,
+    folder: Path,
+    *,
+    failpoint: str = "",
+    minutes: float = 30,
+    readers: int = 2,
+    bucket: Bucket | None = None,
 ) -> subprocess.Popen[str]:
+    """Into the folder, or into a bucket with a cache in the folder."""
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(tests), "HEADWATER_FAILPOINT": failpoint}
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, pg.url, str(folder), str(minutes), str(readers)],
+        [
+            sys.executable, "-c", CHILD, pg.url, bucket.url if bucket else str(folder), str(minutes),
+            str(readers), json.dumps(options_of(bucket) if bucket else {}), str(folder / "cache"),
+        ],
         env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -234,7 +247,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", 256 << 10)
     monkeypatch.setattr(parts, "_FEWEST", 8)
     monkeypatch.setattr(load, "SMALL", 0)
-    monkeypatch.setattr(copies, "CHUNK", 64 << 10)
+    monkeypatch.setattr(copies, "PIECE", 32 << 10)
+    monkeypatch.setattr(cut, "BATCH", 64 << 10)
 
 
 def left_behind() -> list[threading.Thread]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from headwater import refresh as refresh_room
+from headwater.config import HistoryNames, TableSpec
 from headwater.errors import SchemaConflict
 from headwater.lake import delta, rewrite
 from headwater.lake.tail import THROUGH
@@ -330,3 +332,39 @@ def test_files_that_left_long_ago_are_deleted(
     assert len(list(folder.glob("*.parquet"))) == 2, "what left just now stays for its readers"
     assert column(world, "n") == [5]
     assert world.lake.mark(TABLE, "mirror") == world.lake.mark(TABLE, "changes")
+
+
+@pytest.mark.parametrize("changes_too", [False, True])
+def test_other_names_of_history_columns_over_a_tail(
+    world: World, script: Script, monkeypatch: pytest.MonkeyPatch, changes_too: bool
+) -> None:
+    """They take effect with the next change, or where a tail is compacted; until then the old ones hold."""
+    monkeypatch.setattr(policy, "SMALL_TABLE", -1)
+    monkeypatch.setattr(policy, "WRITES", 0)
+    script.read(script.row("r", id=1, n=1), script.row("r", id=2, n=1))
+    world.refresh()
+    script.put(script.row("u", id=1, n=2), script.row("d", OTHERS, id=2))
+    world.refresh()
+    assert _tail(world) == 2
+    newest, end = 2, datetime(9999, 12, 31, tzinfo=UTC)
+    for names in (HistoryNames("since", "until", "now", end), HistoryNames("a", "b", "c")):
+        before, world.spec = world.spec.history, TableSpec(TABLE, history=names)
+        wanted = [*((1, n, n == newest) for n in range(1, newest + 1)), (2, 1, False)]
+        assert _spans(world, before) == wanted
+        if changes_too or not _tail(world):
+            newest += 1
+            script.put(script.row("u", id=1, n=newest))
+            wanted[newest - 2 :] = [(1, newest - 1, False), (1, newest, True), (2, 1, False)]
+            world.refresh()
+        else:
+            world.compact()
+        assert _spans(world, names) == wanted
+        assert {r["id"]: r["n"] for r in world.rows("mirror")} == {1: newest}
+
+
+def _spans(world: World, names: HistoryNames) -> list[tuple[object, object, object]]:
+    rows = world.rows("history", "id, n")
+    for row in rows:
+        assert (row[names.valid_to] == names.open_end) == row[names.current] == (row["_hw_seq_to"] is None)
+        assert row[names.valid_from] == row["_hw_at"]
+    return [(row["id"], row["n"], row[names.current]) for row in rows]

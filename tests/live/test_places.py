@@ -61,6 +61,29 @@ def test_store_on_a_real_s3_server(pg: Database, s3_real: Bucket, tmp_path: Path
     assert all(s3_real.secret not in key for key in [*s3_real.keys()])
 
 
+def test_a_relation_goes_on_when_its_own_process_runs(pg: Database, s3: Bucket, tmp_path: Path) -> None:
+    """A run gives back its copies of a bucket's files; a notebook that holds a relation still reads them."""
+    pg.run(SETUP)
+    store = {
+        "url": s3.url, "endpoint": s3.endpoint, "access_key_id": "env:S3_KEY",
+        "secret_access_key": "env:S3_SECRET",
+    }  # fmt: skip
+    given = {"S3_KEY": s3.key, "S3_SECRET": s3.secret, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    given["XDG_STATE_HOME"] = str(tmp_path / "state")
+    runner = Runner(tmp_path / "p", pg.url, store=store, warehouse=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        with runner.open() as pipeline:
+            pipeline.run()
+            orders = pipeline.table("public.orders").order("id")
+            before = orders.fetchall()
+            pg.run(CHANGES)
+            pipeline.run()
+            assert orders.filter("id > 0").fetchall() == before
+            assert len(pipeline.table("public.orders").fetchall()) == len(before) + 1
+
+
 def test_a_lost_warehouse_is_built_again_and_an_idle_run_leaves_it_alone(
     pg: Database, tmp_path: Path
 ) -> None:

@@ -20,10 +20,12 @@ from oracle.story import TABLE, Batch, Row, raw_table
 
 
 class World:
-    """One store under a folder."""
+    """One store: under a folder, or the one given."""
 
-    def __init__(self, folder: Path, spec: TableSpec | None = None) -> None:
-        self.storage = Storage.open(str(folder / "store"), cache=folder / "cache")
+    def __init__(
+        self, folder: Path, spec: TableSpec | None = None, *, storage: Storage | None = None
+    ) -> None:
+        self.storage = storage or Storage.open(str(folder / "store"), cache=folder / "cache")
         self.log = RawLog(self.storage, "writer")
         self.lake = Lake(self.storage, "500MB")
         self.spec = spec or TableSpec(TABLE)

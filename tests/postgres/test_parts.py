@@ -16,6 +16,7 @@ from headwater.errors import SourceError
 from headwater.model import TableSchema
 from headwater.sources import Begun
 from headwater.sources.postgres import copies, keyed, parts
+from headwater.sources.postgres import cut as cuts
 from headwater.sources.postgres.cut import PostgresCut
 from headwater.sources.postgres.parts import File, condition, name_parts
 from postgres.rig import opened, rows_of, table
@@ -69,7 +70,8 @@ def test_parts_mean_nothing_in_another_file_but_a_newer_partition_does_no_harm()
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", 64 << 10)
     monkeypatch.setattr(parts, "_FEWEST", 2)
-    monkeypatch.setattr(copies, "CHUNK", 100_000)
+    monkeypatch.setattr(copies, "PIECE", 50_000)
+    monkeypatch.setattr(cuts, "BATCH", 100_000)
 
 
 def read_parts(cut: PostgresCut, name: str, names: Any) -> list[Any]:

@@ -40,13 +40,16 @@ def with_meta(schema: TableSchema, columns: list[pa.Array], first: int = 0) -> p
     return pa.Table.from_arrays([*columns, *meta], schema=pa.schema([*schema.arrow(), *META]))
 
 
-def open_bucket(bucket: Bucket, cache: Path, prefix: str = "some/where", **options: str) -> Storage:
-    """The storage in a test's bucket."""
-    given = {
+def options_of(bucket: Bucket) -> dict[str, str]:
+    """What `Storage.open` wants to know of a test's bucket."""
+    return {
         "endpoint": bucket.endpoint,
         "access_key_id": bucket.key,
         "secret_access_key": bucket.secret,
         "allow_http": "true",
-        **options,
     }
-    return Storage.open(f"{bucket.url}/{prefix}", given, cache=cache)
+
+
+def open_bucket(bucket: Bucket, cache: Path, prefix: str = "some/where", **options: str) -> Storage:
+    """The storage in a test's bucket."""
+    return Storage.open(f"{bucket.url}/{prefix}", {**options_of(bucket), **options}, cache=cache)

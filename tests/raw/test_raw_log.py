@@ -114,7 +114,35 @@ def test_wide_rows_make_small_row_groups(storage: Storage) -> None:
     made = RawLog(storage).stage(ChangeBatch(schema, rows), 1, 0)
     file = pq.ParquetFile(storage.fetch(made.path))
     assert file.metadata.num_row_groups == 3
-    assert file.metadata.row_group(0).column(0).statistics is not None
+    assert described(file) == {"_hw_seq", "_hw_at"}
+
+
+def described(file: pq.ParquetFile) -> set[str]:
+    group = file.metadata.row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    return {c.path_in_schema for c in columns if c.statistics is not None and c.statistics.has_min_max}
+
+
+def test_bounds_are_kept_of_what_rows_are_looked_for_by(storage: Storage) -> None:
+    schema = replace(SCHEMA, key=("note",))
+    rows = with_meta(schema, [pa.array([3, None]), pa.array(["a", "b"])])
+    made = RawLog(storage).stage(ChangeBatch(schema, rows), 1, 0)
+    assert described(pq.ParquetFile(storage.fetch(made.path))) == {"id", "note", "_hw_seq", "_hw_at"}
+
+
+@pytest.mark.parametrize("text", ["", "x", "é" * 70, "y" * (1200 << 10)])
+@pytest.mark.parametrize("odd", [None, "else", "nothing"])
+def test_texts_that_are_all_equal_are_texts_for_readers(storage: Storage, text: str, odd: str | None) -> None:
+    texts = [text] * 12
+    if odd is not None:
+        texts[7] = odd if odd == "else" else None  # type: ignore[call-overload]
+    rows = with_meta(SCHEMA, [pa.array(range(12), pa.int64()), pa.array(texts, pa.string())])
+    made = RawLog(storage).stage(ChangeBatch(SCHEMA, rows), 1, 0)
+    file = storage.fetch(made.path)
+    found = pq.read_table(file)
+    assert found.schema.types == rows.schema.types
+    assert found.equals(rows)
+    assert duckdb.sql(f"SELECT note, _hw_op FROM '{file}'").to_arrow_table().column(0).to_pylist() == texts
 
 
 def test_rows_that_break_the_spec_are_refused(storage: Storage) -> None:

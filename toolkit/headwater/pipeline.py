@@ -132,6 +132,7 @@ class Pipeline:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._parts: Parts | None = None
+        self._lent: Parts | None = None
 
     @classmethod
     def open(cls, source: str | Path | Config = "headwater.yml") -> Pipeline:
@@ -150,6 +151,9 @@ class Pipeline:
         """Let go of connections, scratch files and the state file."""
         if self._parts is not None:
             parts, self._parts = self._parts, None
+            if self._lent is not None:
+                self._lent.storage.close()
+                self._lent = None
             parts.source.close()
             parts.look.close()
             parts.storage.close()
@@ -435,7 +439,10 @@ class Pipeline:
     def _reader(self) -> Reader:
         from headwater.reading import Reader
 
-        return Reader(self.parts.lake, self._newest, self.config.memory_limit)
+        # A run gives back the copies of a bucket's files that it took; whoever holds a relation still reads.
+        if self._lent is None:
+            self._lent = self.parts if self.parts.storage.local else self.parts.apart()
+        return Reader(self._lent.lake, self._newest, self.config.memory_limit)
 
     @contextmanager
     def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec]]]:

@@ -78,7 +78,7 @@ class RawLog:
         self._store_schema(batch.schema, fingerprint)
         file = self._workplace() / uuid.uuid4().hex
         try:
-            written = write_rows(rows, file)
+            written = write_rows(rows, file, batch.schema.key)
             path = data_path(table, epoch, written)
             self._storage.upload(file, path, step="stage")
         except OSError as failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -81,14 +81,17 @@ def place_rows(schema: TableSchema, rows: pa.Table, base: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=wanted)
 
 
-def write_rows(rows: pa.Table, file: Path) -> Written:
+def write_rows(rows: pa.Table, file: Path, key: Sequence[str] = ()) -> Written:
     """Write a batch of at least one row, one row group after the other.
 
     Each group is made one chunk, because page boundaries follow chunks. `created_by` in the footer is Arrow's
     own, and another Arrow version may write other bytes.
     """
     step = _group_rows(rows)
+    if step >= rows.num_rows:
+        rows = rows.combine_chunks()
     repeated, encodings = _encodings(rows)
+    described, rows = _described(rows.schema, key), _say_once(rows, repeated)
     order = [pq.SortingColumn(rows.schema.get_field_index("_hw_seq"))]
     with (
         _Hashed(file) as sink,
@@ -96,7 +99,7 @@ def write_rows(rows: pa.Table, file: Path) -> Written:
             sink,
             rows.schema,
             sorting_columns=order,
-            write_statistics=_described(rows.schema),
+            write_statistics=described,
             use_dictionary=repeated,
             column_encoding=encodings,
             **_OPTIONS,
@@ -108,9 +111,31 @@ def write_rows(rows: pa.Table, file: Path) -> Written:
     return Written(sink.bytes, sink.digest.hexdigest(), seqs[0].as_py(), seqs[-1].as_py())
 
 
-def _described(schema: pa.Schema) -> list[str]:
-    """Columns with minimum and maximum: not floats, where Arrow passes over NaN and readers skip rows."""
-    return [f.name for f in schema if not pa.types.is_floating(f.type)]
+def _described(schema: pa.Schema, key: Sequence[str]) -> list[str]:
+    """Columns with minimum and maximum: those that rows are looked for by, for it takes a comparison a row.
+
+    Not floats, where Arrow passes over NaN and readers skip rows.
+    """
+    return [
+        f.name for f in schema if not pa.types.is_floating(f.type) and (f.name in key or _is_whole(f.type))
+    ]
+
+
+def _say_once(rows: pa.Table, repeated: Collection[str]) -> pa.Table:
+    """The same with texts that are equal in all rows held once, so that they are not hashed row by row.
+
+    Looks at values only. Readers of the file see no difference.
+    """
+    for name in repeated:
+        n = rows.schema.get_field_index(name)
+        if n < 0 or not pa.types.is_string(rows.schema.field(n).type):
+            continue
+        column = rows.column(n)
+        if column.null_count or not pc.all(pc.equal(column, column[0])).as_py():
+            continue
+        once = pa.DictionaryArray.from_arrays(np.zeros(len(column), np.int32), pa.array([column[0]]))
+        rows = rows.set_column(n, name, once)
+    return rows
 
 
 def _encodings(rows: pa.Table) -> tuple[list[str], dict[str, str]]:

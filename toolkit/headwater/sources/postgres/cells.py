@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,20 @@ class BadCell(DecodeError):
         self.row, self.why = row, why
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Cells of one length, read together with others of their rows."""
+
+    records: Bytes  # shape (rows, bytes of a record)
+    offset: int
+    width: int
+
+    def view(self, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+        """The cells as numbers of that kind, which has their width."""
+        rows, size = self.records.shape
+        return np.ndarray((rows,), kind, self.records, self.offset, (size,))
+
+
 @dataclass(slots=True)
 class Cells:
     """One column of n cells lying in one buffer; two cells are the same bytes or do not overlap."""
@@ -47,6 +62,7 @@ class Cells:
     starts: Ints
     lengths: Ints
     state: Bytes  # VALUE, NULL or UNSET; start and length count only for VALUE
+    copied: Copied | None = None  # where they have been read already: then each has a value of one length
 
     def has_value(self) -> Mask:
         """True where there is a value."""
@@ -93,15 +109,13 @@ def gather(cells: Cells) -> pa.Array:
     if len(starts) == 0:
         return pa.nulls(len(valid), pa.binary())
     index = None
-    if (starts[1:] < starts[:-1] + lengths[:-1]).any():
-        places, index = np.unique(starts << 31 | lengths, return_inverse=True)
-        starts, lengths = places >> 31, places & LIMIT
-    # The buffer read as one long array of cell, gap, cell, gap ...: `take` copies every second element.
-    bounds = np.empty(2 * len(starts), np.int32)
-    bounds[0::2] = starts
-    bounds[1::2] = starts + lengths
+    bounds = _bounds(starts, lengths)
     if (bounds[1:] < bounds[:-1]).any():
-        raise ValueError("cells overlap")
+        places, index = np.unique(starts << 31 | lengths, return_inverse=True)
+        bounds = _bounds(places >> 31, places & LIMIT)
+        if (bounds[1:] < bounds[:-1]).any():
+            raise ValueError("cells overlap")
+    # The buffer read as one long array of cell, gap, cell, gap ...: `take` copies every second element.
     segments = pa.Array.from_buffers(
         pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(cells.data)]
     )
@@ -113,11 +127,22 @@ def gather(cells: Cells) -> pa.Array:
     return pc.take(segments, pa.array(spread, mask=~valid), boundscheck=False)
 
 
+def _bounds(starts: Ints, lengths: Ints) -> npt.NDArray[np.int32]:
+    bounds = np.empty(2 * len(starts), np.int32)
+    bounds[0::2] = starts
+    np.add(starts, lengths, out=bounds[1::2], casting="unsafe")
+    return bounds
+
+
+def records(data: Bytes, at: Ints, size: int) -> Bytes:
+    """So many bytes from each place; shape (len(at), size)."""
+    windows = np.ndarray((len(data) - size + 1,), np.dtype((np.void, size)), data, 0, (1,))
+    return windows[at].view(np.uint8).reshape(len(at), size)
+
+
 def words(data: Bytes, at: Ints, count: int) -> Words:
     """`count` little-endian 64-bit words from each place; shape (len(at), count)."""
-    size = 8 * count
-    windows = np.ndarray((len(data) - size + 1,), np.dtype((np.void, size)), data, 0, (1,))
-    return windows[at].view("<u8").reshape(len(at), count)
+    return records(data, at, 8 * count).view("<u8")
 
 
 def contents(array: pa.Array) -> Bytes:

@@ -1,4 +1,4 @@
-"""COPY ... TO STDOUT (FORMAT binary): rows as they come, in chunks, received ahead of who decodes them."""
+"""COPY ... TO STDOUT (FORMAT binary): rows as they come, in pieces, received ahead of who decodes them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import psycopg
 from headwater.model import TableId
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.copybinary import take_rows
-from headwater.sources.postgres.frames import Frames
+from headwater.sources.postgres.frames import PIECE, Frames
 from headwater.sources.postgres.wire import copy_out
 
-#: Bytes of rows that become one batch.
-CHUNK = 32 << 20
+#: Pieces that wait to be decoded; the server waits with those that come then.
+_WAITING = 8
 
-Chunk = tuple[list[Frames], bool]  # rows, and whether more may follow
+Piece = tuple[list[Frames], bool]  # rows, and whether more may follow
 
 
 def receive(
@@ -27,43 +27,44 @@ def receive(
     table: TableId,
     queries: Iterable[str],
     pace: Callable[[int], None],
-) -> Generator[Chunk, None, None]:
-    """What the queries give, in chunks of CHUNK bytes; `pace` is told of bytes that came."""
+) -> Generator[Piece, None, None]:
+    """What the queries give, in pieces fit for decoding; `pace` is told of bytes that came."""
     held: list[Frames] = []
     size = 0
     for query in queries:
         for rows in take_rows(copy_out(server, reader, query, f"read {table}")):
             pace(rows.size)
-            held.append(rows)
-            size += rows.size
-            if size >= CHUNK:
+            # Frames that share a buffer are decoded as one, so they had better not be parted.
+            if size >= PIECE or (held and 2 * size >= PIECE and rows.data is not held[0].data):
                 yield held, True
                 held, size = [], 0
+            held.append(rows)
+            size += rows.size
     yield held, False
 
 
-def ahead(chunks: Generator[Chunk, None, None], reader: psycopg.Connection) -> Generator[Chunk, None, None]:
-    """The same chunks; while one is in work, a thread receives the next one.
+def ahead(pieces: Generator[Piece, None, None], reader: psycopg.Connection) -> Generator[Piece, None, None]:
+    """The same pieces; while one is in work, a thread receives the next ones.
 
     Left before its end, it leaves the connection closed.
     """
-    first = next(chunks)
+    first = next(pieces)
     if not first[1]:
         yield first
         return
-    with _Receiver(chunks, reader) as receiver:
+    with _Receiver(pieces, reader) as receiver:
         yield first
-        while (chunk := receiver.take())[1]:
-            yield chunk
-        yield chunk
+        while (piece := receiver.take())[1]:
+            yield piece
+        yield piece
 
 
 class _Receiver:
-    """The thread, and the one chunk that waits."""
+    """The thread, and the few pieces that wait."""
 
-    def __init__(self, chunks: Generator[Chunk, None, None], reader: psycopg.Connection) -> None:
-        self._chunks, self._reader = chunks, reader
-        self._waiting: queue.Queue[Chunk | BaseException] = queue.Queue(1)
+    def __init__(self, pieces: Generator[Piece, None, None], reader: psycopg.Connection) -> None:
+        self._pieces, self._reader = pieces, reader
+        self._waiting: queue.Queue[Piece | BaseException] = queue.Queue(_WAITING)
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headwater-copy", daemon=True)
 
@@ -81,8 +82,8 @@ class _Receiver:
                 self._waiting.get(timeout=0.05)
         self._thread.join()
 
-    def take(self) -> Chunk:
-        """The next chunk; raises what ended the thread."""
+    def take(self) -> Piece:
+        """The next piece; raises what ended the thread."""
         found = self._waiting.get()
         if isinstance(found, BaseException):
             raise found
@@ -90,10 +91,10 @@ class _Receiver:
 
     def _run(self) -> None:
         try:
-            for chunk in self._chunks:
+            for piece in self._pieces:
                 if self._left.is_set():
-                    self._chunks.close()
+                    self._pieces.close()
                     return
-                self._waiting.put(chunk)
+                self._waiting.put(piece)
         except BaseException as failed:  # noqa: BLE001  raised again by `take`
             self._waiting.put(failed)

@@ -7,6 +7,7 @@ message (protocol-flow, "COPY Operations"), the first one behind the head: so th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,27 @@ import pyarrow as pa
 
 from headwater.errors import DecodeError
 from headwater.model import STRIDE, Op, TableSchema
-from headwater.sources.postgres.binary import convert_binary
-from headwater.sources.postgres.cells import LIMIT, NULL, VALUE, BadCell, Bytes, Cells, Ints, Mask, first
+from headwater.sources.postgres.binary import convert_binary, fixed_width
+from headwater.sources.postgres.cells import (
+    LIMIT,
+    NULL,
+    VALUE,
+    BadCell,
+    Bytes,
+    Cells,
+    Copied,
+    Ints,
+    Mask,
+    first,
+    records,
+)
 from headwater.sources.postgres.frames import Frames, compact, cut_pieces, lay_out, merge
 from headwater.sources.postgres.rows import build_table
 from headwater.sources.postgres.values import NativeType
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 _TRAILER = b"\xff\xff"
+_LENGTH = np.dtype(">i4")
 
 
 def take_rows(messages: Iterable[Frames]) -> Iterator[Frames]:
@@ -72,7 +86,7 @@ def decode_copy(
 
 def _decode_piece(rows: Frames, natives: Sequence[NativeType], schema: TableSchema, start: int) -> pa.Table:
     try:
-        cells = _find_cells(rows, len(natives))
+        cells = _find_cells(rows, [fixed_width(native) for native in natives])
     except BadCell as error:
         row, why = error.row, error.why
     else:
@@ -82,22 +96,47 @@ def _decode_piece(rows: Frames, natives: Sequence[NativeType], schema: TableSche
     raise DecodeError(f"{schema.table}, row {row} of the batch: {why}")
 
 
-def _find_cells(rows: Frames, columns: int) -> list[Cells]:
-    """The cells of each column. Every place is checked against the end of its own row before it is read."""
+def _find_cells(rows: Frames, widths: Sequence[int]) -> list[Cells]:
+    """The cells of each column; `widths`: bytes of every value of a column, 0 where they vary.
+
+    Every place is checked against the end of its own row before it is read.
+    """
     data, at, stop = rows.data, rows.starts, rows.starts + rows.lengths
     _require(rows.lengths >= 2, "the row ends early")
     int16 = np.ndarray((len(data) - 1,), ">i2", data, 0, (1,))
     int32 = np.ndarray((len(data) - 3,), ">i4", data, 0, (1,))
-    _require(int16[at] == columns, f"another number of columns than {columns}")
+    _require(int16[at] == len(widths), f"another number of columns than {len(widths)}")
     at = at + 2
     found: list[Cells] = []
-    for _ in range(columns):
-        _require(at + 4 <= stop, "the row ends early")
-        cells, at = _next_cell(data, int32, at)
-        _require(at <= stop, "a cell reaches beyond its row")
-        found.append(cells)
+    while len(found) < len(widths):
+        run, at = _next_run(data, at, stop, widths[len(found) :])
+        found += run
+        if len(found) < len(widths):
+            _require(at + 4 <= stop, "the row ends early")
+            cells, at = _next_cell(data, int32, at)
+            _require(at <= stop, "a cell reaches beyond its row")
+            found.append(cells)
     _require(at == stop, "bytes after the end of the row")
     return found
+
+
+def _next_run(data: Bytes, at: Ints, stop: Ints, widths: Sequence[int]) -> tuple[list[Cells], Ints]:
+    """The columns of fixed width up to one that is not, or that lacks a value: read with one copy a row."""
+    wanted = list(takewhile(bool, widths))
+    size = sum(wanted) + 4 * len(wanted)
+    if not size or not len(at) or (at + size > stop).any():
+        return [], at
+    found: list[Cells] = []
+    copies, state = records(data, at, size), np.full(len(at), VALUE, np.uint8)
+    offset = 0
+    for width in wanted:
+        if (Copied(copies, offset, 4).view(_LENGTH) != width).any():
+            break
+        offset += 4
+        copied = Copied(copies, offset, width)
+        found.append(Cells(data, at + offset, np.full(len(at), width), state, copied))
+        offset += width
+    return found, at + offset
 
 
 def _next_cell(data: Bytes, int32: npt.NDArray[np.int32], at: Ints) -> tuple[Cells, Ints]:

@@ -30,6 +30,9 @@ from headwater.sources.postgres.slot import explain_wait
 from headwater.sources.postgres.throttle import Throttle
 from headwater.sources.postgres.window import arrange
 
+#: Bytes of rows, as they come, that become one batch.
+BATCH = 32 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Gentle:
@@ -107,10 +110,18 @@ class PostgresCut:
         self, reader: psycopg.Connection, relation: Relation, queries: Iterable[str]
     ) -> Iterator[ChangeBatch]:
         received = receive(self._server, reader, relation.table, queries, self._pace)
-        with closing(ahead(received, reader)) as chunks:
-            for parts, more in chunks:
-                decoded = decode_copy(parts, [c.native for c in relation.kept], relation.schema, 0)
-                rows = self._complete(decoded, relation.schema)
+        natives = [c.native for c in relation.kept]
+        decoded: list[pa.Table] = []
+        size = count = 0
+        with closing(ahead(received, reader)) as pieces:
+            for parts, more in pieces:
+                decoded.append(decode_copy(parts, natives, relation.schema, count))
+                size += sum(part.size for part in parts)
+                count += decoded[-1].num_rows
+                if size < BATCH and more:
+                    continue
+                rows = self._complete(pa.concat_tables(decoded), relation.schema)
+                decoded, size, count = [], 0, 0
                 yield ChangeBatch(relation.schema, rows, "snapshot" if more else "snapshot_end")
 
     def _pace(self, size: int) -> None:
