@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from docs.typepage import type_contract, type_settings
 from headwater.casts import TARGETS, Cast
 from headwater.cli.words import Parser, make_parser
 from headwater.config.fields import FILE, Field
@@ -123,9 +127,11 @@ def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     configuration, cli = DOCS / "configuration.md", DOCS / "cli.md"
     partitions, changes = DOCS / "partitions.md", DOCS / "type-changes.md"
+    contract = filled((DOCS / "types.md").read_text(), "contract", type_contract())
     types = filled(changes.read_text(), "types", type_table())
     return {
         DOCS / "headwater.schema.json": schema_text(),
+        DOCS / "types.md": filled(contract, "settings", type_settings()),
         configuration: filled(configuration.read_text(), "fields", field_table()),
         cli: filled(cli.read_text(), "commands", command_reference()),
         partitions: filled(partitions.read_text(), "partition codes", partition_codes()),

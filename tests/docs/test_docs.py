@@ -60,6 +60,7 @@ store: {url: "s3://bucket", sse: aws:kms}
 tables: ["public.*", {name: public.a, history: {current: now}}]
 history: {current: now}
 lake: {compact: auto}
+names: {case: lower}
 warehouse: {path: w.duckdb}
 dbt: {project: d}
 mask_key: env:K

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from headwater import memo
-from headwater.config import Config, TableSpec
+from headwater.config import Config, Names, TableSpec, WarehouseConfig
 from headwater.errors import HeadwaterError
 from headwater.events import Value
 from headwater.failpoints import reach
@@ -49,6 +49,14 @@ class Parts:
         storage = self.storage.reopen()
         lake = Lake(storage, self.config.memory_limit)
         return replace(self, storage=storage, log=RawLog(storage), lake=lake)
+
+
+def _place(config: Config, warehouse: WarehouseConfig) -> str:
+    """Names a warehouse and what things are called in it: under other names everything is built again."""
+    called = sorted((p, spec.called) for p, spec in config.overrides.items() if spec.called)
+    if config.names == Names() and not called and warehouse.keep_staging:
+        return warehouse.path
+    return f"{warehouse.path} {config.names} {called} {warehouse.keep_staging}"
 
 
 @dataclass(slots=True)
@@ -115,7 +123,8 @@ class Delivery:
         if warehouse is None:
             return None
         name = parts.config.name
-        seen = memo.load_published(parts.state, name, folded.lake, warehouse.path)
+        place = _place(parts.config, warehouse)
+        seen = memo.load_published(parts.state, name, folded.lake, place)
         seen = {} if full_refresh or not os.path.exists(warehouse.path) else seen
         news = [t for t, mark in folded.marks.items() if t in self._specs and seen.get(t) != mark]
         if not news:
@@ -130,7 +139,7 @@ class Delivery:
         reach("build.after")
         tally.add_built(built)
         marks = {**seen, **{t: folded.marks[t] for t in news}}
-        memo.save_published(parts.state, name, folded.lake, warehouse.path, marks)
+        memo.save_published(parts.state, name, folded.lake, place, marks)
         self._tell("handoff.finished", None, {"tables": len(news), "models": len(built.models)})
         return built
 

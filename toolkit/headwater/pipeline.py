@@ -13,8 +13,10 @@ from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.handoff.outlook import Outlook
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.naming import lake_folder
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.forecast import Forecast
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
+    from headwater.handoff.tables import TableModel
     from headwater.lake import Kind
     from headwater.raw import TableState
     from headwater.run import Runner
@@ -51,14 +54,20 @@ class TablePlan:
     bytes: int | None
     why: str
     masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
+    lake: str = ""  # its folder under the store
+    warehouse: tuple[str, ...] = ()  # the relations that people read
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do, and how much there is to read."""
+    """What a run would do, and how much there is to read.
+
+    names   what will be called otherwise in the warehouse, or cannot be called so, in lines
+    """
 
     tables: Sequence[TablePlan]
     behind_bytes: int | None  # None before the first run
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +142,12 @@ class Pipeline:
         return self._parts
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
-        """The source's preflight over the chosen tables; changes nothing."""
-        infos = self.parts.source.tables()
-        wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
-        return self.parts.source.check(wanted)
+        """The source's preflight over the chosen tables, and their names; changes nothing."""
+        infos = {i.schema.table: i for i in self.parts.source.tables()}
+        wanted = configuration.select(tables or self.config.tables, list(infos))
+        copied = configuration.select(self.config.tables, list(infos)) if tables else wanted
+        outlook = Outlook(self.config, [infos[t].schema for t in copied if not infos[t].note])
+        return [*self.parts.source.check(wanted), *outlook.findings()]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -148,6 +159,7 @@ class Pipeline:
         infos = {i.schema.table: i for i in parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
         state, last = parts.log.tables(), parts.log.last()
+        outlook = Outlook(self.config, [infos[t].schema for t in wanted if not infos[t].note])
         rows = []
         for table in wanted:
             info, known = infos[table], state.get(table)
@@ -161,10 +173,12 @@ class Pipeline:
             elif unlike := self._unlike(info, known):
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
             mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
-            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
+            lake, read = lake_folder(table), outlook.read(table)
+            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks, lake, read))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
-        return Plan(rows, parts.source.behind(last.position) if last else None)
+        names = [*outlook.moved(), *(f"{f.found}: {f.fix}" for f in outlook.findings())]
+        return Plan(rows, parts.source.behind(last.position) if last else None, names)
 
     def run(
         self,
@@ -299,7 +313,7 @@ class Pipeline:
 
         specs = {t: s for t, s in self._specs_in_lake().items() if self.parts.lake.mark(t, "changes")}
         staged = {t: self.parts.lake.staged(t) for t in specs}
-        models = table_models(staged, specs)
+        models = table_models(staged, specs, self.config.names)
         return generate(Path(self.config.dbt.project), models, self.config, force=force)
 
     def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
@@ -393,7 +407,7 @@ class Pipeline:
         """The models of current rows in the warehouse; None when there is no warehouse."""
         import duckdb
 
-        from headwater.handoff.tables import TableModel
+        from headwater.handoff.build import Dbt
 
         warehouse = self.config.warehouse
         if warehouse is None:
@@ -405,14 +419,19 @@ class Pipeline:
         with duckdb.connect(warehouse.path, read_only=True) as con:
             con.execute("SET TimeZone = 'UTC'")
             there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
+            places = Dbt(self.config, Path(self.config.dbt.project)).places()
 
             def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
-                name = TableModel(self._newest(table), self.config.spec(table).mode).current
-                if (warehouse.schema, name) not in there:
-                    return None
-                return f"{quote(warehouse.schema)}.{quote(name)}", con
+                model = self._model(self._newest(table))
+                place = places.get(model.current, (warehouse.schema, model.relations[model.current]))
+                return (f"{quote(place[0])}.{quote(place[1])}", con) if place in there else None
 
             yield find
+
+    def _model(self, schema: TableSchema) -> TableModel:
+        from headwater.handoff.tables import table_model
+
+        return table_model(schema, self.config.spec(schema.table), self.config.names)
 
     def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
         return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}

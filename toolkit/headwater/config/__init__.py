@@ -20,6 +20,7 @@ __all__ = [
     "Mask",
     "MaskKind",
     "Mode",
+    "Names",
     "Pattern",
     "TableSpec",
     "WarehouseConfig",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 Mode = Literal["history", "mirror"]
+Case = Literal["unique", "lower", "upper", "keep"]
 Compact = Literal["auto", "always"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
@@ -62,6 +64,7 @@ class TableSpec:
 
     columns   the columns to copy, as `parse_column` reads them; () for all
     masks     by the column's name at the source
+    called    what its current rows are called in the warehouse; "": as the pipeline's `names` say
     """
 
     table: TableId
@@ -70,6 +73,7 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    called: str = ""
 
     @property
     def restricts(self) -> bool:
@@ -85,6 +89,20 @@ class WarehouseConfig:
     path: str = "warehouse.duckdb"
     schema: str = "main"
     staging_schema: str = "headwater_staging"
+    keep_staging: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the relations that people read are called in the warehouse; docs/names.md.
+
+    current, history   with `<schema>` and `<table>` in them; "" for `stg_<schema>__<table>`, which the model
+                       is called as well, and for the same with `__history` behind
+    """
+
+    current: str = ""
+    history: str = ""
+    case: Case = "unique"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,7 @@ class Config:
     tables         the patterns, exclusions included
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
+    names          what tables are called in the warehouse
     compact        when tails move into the lake's mirrors and histories
     mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
@@ -123,12 +142,14 @@ class Config:
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"
+    names: Names = field(default_factory=Names)
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
         Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
-        that a later entry about something else unmasks nothing; the last one counts for each column.
+        that a later entry about something else unmasks nothing; the last one counts for each column. Nor does
+        a later entry take away a name that an earlier one gave.
         """
         made = TableSpec(table, self.mode, self.history)
         for pattern in reversed(list(self.overrides)):
@@ -138,7 +159,8 @@ class Config:
         choices = [o for p, o in self.overrides.items() if o.restricts and parse_pattern(p).fits(table)]
         columns = next((o.columns for o in reversed(choices) if o.columns), ())
         masks = {c: m for o in choices for c, m in o.masks.items()}
-        return replace(made, compact=self.compact, columns=columns, masks=masks)
+        called = next((o.called for o in self.overrides.values() if o.called and o.table == table), "")
+        return replace(made, compact=self.compact, columns=columns, masks=masks, called=called)
 
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets given by value on the command line, for scrubbing error texts."""

@@ -16,7 +16,8 @@ from time import monotonic
 from headwater.config import Config, TableSpec, WarehouseConfig, memory_bytes
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.stage import Place, row_counts, spans, stage
+from headwater.handoff.moved import asked, make_room
+from headwater.handoff.stage import Place, row_counts, spans, stage, unstage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
@@ -85,7 +86,7 @@ def publish(
     if warehouse is None:
         raise ConfigError(f"pipeline {config.name} has no warehouse", hint="warehouse: duckdb:///wh.duckdb")
     root = Path(config.dbt.project)
-    models = {m.schema.table: m for m in table_models(staged, specs)}
+    models = {m.schema.table: m for m in table_models(staged, specs, config.names)}
     done = generate(root, list(models.values()), config)
     fresh = {Path(path).parent.name for path in done.written}
     everything = news is None or full_refresh or not os.path.exists(warehouse.path)
@@ -96,6 +97,7 @@ def publish(
     dbt = Dbt(config, root)
     news_names = [models[t].relation for t in chosen]
     misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
+    make_room(warehouse, list(models.values()), dbt.built())
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
     wanted = list({m.relation: m for m in [*rebuilt, *(models[t] for t in chosen)]}.values())
     try:
@@ -107,6 +109,8 @@ def publish(
     nodes += dbt.build([m for m in wanted if m not in rebuilt], upto=ends[0], progress=progress)
     for end in ends[1:]:
         nodes += dbt.build(wanted, upto=end, progress=progress)
+    if not warehouse.keep_staging:
+        unstage(warehouse, list(models.values()))
     newest = list({(n.kind, n.name): n for n in nodes}.values())
     return _result(warehouse, newest, [m.relation for m in rebuilt], monotonic() - started)
 
@@ -160,10 +164,14 @@ class Dbt:
 
     def places(self) -> Mapping[str, Place]:
         """Where the project's own settings put the models, as of the last time dbt ran here."""
+        return {name: place for name, (place, _) in self.built().items()}
+
+    def built(self) -> Mapping[str, tuple[Place, str]]:
+        """The same, each with the name that the model itself asked for then ("": none)."""
         try:
             nodes = json.loads((self._target / "manifest.json").read_text("utf-8"))["nodes"].values()
             return {
-                str(n["name"]): (str(n["schema"]), str(n["alias"]))
+                str(n["name"]): ((str(n["schema"]), str(n["alias"])), asked(str(n["raw_code"])))
                 for n in nodes
                 if n["resource_type"] == "model"
             }

@@ -32,6 +32,9 @@ _CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
 #: Bytes of a cell beside what a text or binary value takes.
 _CELL = 16
 
+#: How the comment of a source of ours begins.
+_SIGN = "headwater "
+
 
 #: Schema and name of a relation in the warehouse.
 Place = tuple[str, str]
@@ -68,7 +71,7 @@ def stage(
     What costs a query is looked at for the relations in `news` alone (None: for all). Creates the warehouse
     file if there is none. All or nothing. Raises WarehouseError.
     """
-    with _opened(warehouse.path) as con:
+    with opened(warehouse.path) as con:
         held = _sources(con, warehouse.staging_schema)
         con.begin()
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(warehouse.staging_schema)}")
@@ -96,6 +99,21 @@ def stage(
         )
 
 
+def unstage(warehouse: WarehouseConfig, tables: Sequence[TableModel]) -> None:
+    """Take the sources away again, and their schema if nothing else is in it."""
+    schema = warehouse.staging_schema
+    with opened(warehouse.path) as con:
+        con.begin()
+        held = _sources(con, schema)
+        for table in tables:
+            if held.pop(table.relation, "").startswith(_SIGN):
+                con.execute(f"DROP VIEW {_named((schema, table.relation))}")
+        rest = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND database_name = current_database()"
+        if not held and not con.execute(rest, [schema]).fetchall():
+            con.execute(f"DROP SCHEMA {quote(schema)}")
+        con.commit()
+
+
 def spans(
     warehouse: WarehouseConfig,
     tables: Sequence[TableModel],
@@ -107,7 +125,7 @@ def spans(
 
     The `_hw_seq` that each span ends with; the last has no end (None), and most often it is the only one.
     """
-    with _opened(warehouse.path, read_only=True) as con:
+    with opened(warehouse.path, read_only=True) as con:
         there = _columns(con)
         news = []
         for table in tables:
@@ -142,7 +160,7 @@ def _lengths(table: TableModel) -> Iterator[str]:
 
 def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Mapping[str, int]:
     """The rows of each relation (name -> schema and name in the warehouse) that is there."""
-    with _opened(warehouse.path, read_only=True) as con:
+    with opened(warehouse.path, read_only=True) as con:
         there = {
             (schema, name)
             for schema, name in con.execute(
@@ -159,7 +177,8 @@ def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Ma
 
 
 @contextmanager
-def _opened(path: str, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+def opened(path: str, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+    """The warehouse; raises WarehouseError for what it refuses."""
     import duckdb
 
     try:
@@ -193,7 +212,7 @@ def _sources(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
 def _sign(staged: Staged) -> str:
     """Names exactly this content: the same sign, the same view."""
     what = "\0".join([staged.schema.fingerprint(), *map(_path, staged.files)])
-    return f"headwater {hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+    return f"{_SIGN}{hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
 def _path(file: object) -> str:
