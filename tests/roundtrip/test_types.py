@@ -14,6 +14,7 @@ from functools import cached_property
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
@@ -161,15 +162,23 @@ def differences(
     ]
 
 
+def only(table: pa.Table, op: str) -> pa.Table:
+    """The rows of one kind."""
+    return table.filter(pc.equal(table["_hw_op"].cast(pa.string()), op))
+
+
 def _by_duckdb(lake: DeltaTable) -> pa.Table:
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'")
-        return con.execute("select * from read_parquet($1)", [lake.file_uris()]).to_arrow_table()
+        return con.sql("select * from read_parquet($1)", params=[lake.file_uris()]).to_arrow_table()
 
 
 def _by_deltalake(lake: DeltaTable) -> pa.Table:
     found = QueryBuilder().register("t", lake).execute("select * from t")
-    return pa.table(found.read_all())
+    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    table = pa.table(found.read_all())
+    # Arrow's own functions do not take views yet.
+    return table.cast(pa.schema([f.with_type(views.get(f.type, f.type)) for f in table.schema]))
 
 
 READERS: dict[str, Callable[[DeltaTable], pa.Table]] = {
@@ -193,14 +202,13 @@ def test_the_lake_holds_what_the_source_prints(world: World, reader: str, table:
 @pytest.mark.parametrize("reader", READERS)
 def test_the_history_holds_what_the_source_printed(world: World, reader: str) -> None:
     history = READERS[reader](world.lake("every", "history"))
-    seqs = pa.compute.equal(history["_hw_op"], "r")
-    assert differences(world.first, read(history.filter(seqs))) == []
+    assert differences(world.first, read(only(history, "r"))) == []
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_delete_has_the_whole_old_row(world: World, reader: str) -> None:
     changes = READERS[reader](world.lake("every", "changes"))
-    gone = read(changes.filter(pa.compute.equal(changes["_hw_op"], "d")))
+    gone = read(only(changes, "d"))
     wanted = {row: cells for row, cells in world.first.items() if row >= 3000}
     moved = world.source("every")
     wanted |= {row: moved[row + 3000] for row in gone if row < 3000}
@@ -224,8 +232,7 @@ def test_the_warehouse_holds_what_the_source_prints(world: World, table: str) ->
     past = world.warehouse.sql(f"from stg_public__{table}__history").to_arrow_table()
     current = past.filter(past["is_current"])
     assert differences(wanted, read(current)) == []
-    loaded = past.filter(pa.compute.equal(past["_hw_op"], "r"))
-    assert differences(world.first, read(loaded)) == []
+    assert differences(world.first, read(only(past, "r"))) == []
 
 
 def test_what_is_compared_is_not_empty(world: World) -> None:

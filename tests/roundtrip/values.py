@@ -144,7 +144,7 @@ VALUES: dict[str, list[str]] = {
     "regtype": texts("regtype", "int4", "mood", "timestamptz"),
     "regproc": texts("regproc", "now", "0"),
     "regprocedure": texts("regprocedure", "abs(int4)"),
-    "regoper": texts("regoper", "!~~"),
+    "regoper": texts("regoper", "0"),
     "regoperator": texts("regoperator", "+(int4,int4)"),
     "regrole": texts("regrole", "pg_monitor"),
     "regnamespace": texts("regnamespace", "public"),
