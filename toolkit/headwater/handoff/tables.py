@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from headwater.config import HistoryNames, Mode, Names, TableSpec, quote_table
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, WarehouseError
 from headwater.model import TableId, TableSchema
 from headwater.naming import relation_name, warehouse_name
 
@@ -104,7 +104,7 @@ def table_model(schema: TableSchema, spec: TableSpec, names: Names) -> TableMode
 def table_models(
     staged: Mapping[TableId, Staged], specs: Mapping[TableId, TableSpec], names: Names | None = None
 ) -> tuple[TableModel, ...]:
-    """The models of the staged tables, in order of their names; raises ConfigError if two names are one."""
+    """The models of the staged tables, in order of their names; raises WarehouseError if two names are one."""
     found = tuple(
         table_model(staged[t].schema, specs.get(t, TableSpec(t)), names or Names()) for t in sorted(staged)
     )
@@ -113,7 +113,7 @@ def table_models(
     return found
 
 
-def alike(models: Sequence[TableModel]) -> Iterator[ConfigError]:
+def alike(models: Sequence[TableModel]) -> Iterator[WarehouseError]:
     """What to say of each table whose relations would have the names of another's, or of its own.
 
     Capitals count for nothing: most warehouses fold them.
@@ -127,13 +127,13 @@ def alike(models: Sequence[TableModel]) -> Iterator[ConfigError]:
                 break
         if len({n.casefold() for n in model.relations.values()}) < len(model.relations):
             hint = "names: {current: <table>, history: <table>_history}"
-            yield ConfigError(f"{model.schema.table}: two of its relations would have one name", hint=hint)
+            yield WarehouseError(f"{model.schema.table}: two of its relations would have one name", hint=hint)
 
 
-def _alike(one: TableModel, other: TableModel, name: str) -> ConfigError:
+def _alike(one: TableModel, other: TableModel, name: str) -> WarehouseError:
     table, free = other.schema.table, f"{other.relation}_2" if name == other.relation else other.relation
     pattern = json.dumps(quote_table(table), ensure_ascii=False)
-    return ConfigError(
+    return WarehouseError(
         f"{one.schema.table} and {table} would both be called {name} in the warehouse",
         hint=f"tables: [{{name: {pattern}, as: {free}}}]   (or a rule with <schema> in it: names)",
     )
