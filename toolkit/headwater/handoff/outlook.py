@@ -52,5 +52,5 @@ class Outlook:
         """What is wrong with the names, with what to write instead."""
         for table, refused in self._refused.items():
             yield Finding("fail", "names in the warehouse", str(refused), refused.hint, table)
-        for refused in alike(list(self._models.values())):
-            yield Finding("fail", "names in the warehouse", str(refused), refused.hint)
+        for clash in alike(list(self._models.values())):
+            yield Finding("fail", "names in the warehouse", str(clash), clash.hint)

@@ -104,7 +104,7 @@ def table_model(schema: TableSchema, spec: TableSpec, names: Names) -> TableMode
 def table_models(
     staged: Mapping[TableId, Staged], specs: Mapping[TableId, TableSpec], names: Names | None = None
 ) -> tuple[TableModel, ...]:
-    """The models of the staged tables, in order of their names; raises WarehouseError if two names are one."""
+    """The models of the staged tables, by name; raises WarehouseError if two would have one."""
     found = tuple(
         table_model(staged[t].schema, specs.get(t, TableSpec(t)), names or Names()) for t in sorted(staged)
     )
