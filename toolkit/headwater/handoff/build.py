@@ -96,13 +96,15 @@ def publish(
     require_dbt(warehouse)
     dbt = Dbt(config, root)
     news_names = [models[t].relation for t in chosen]
-    misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
-    make_room(warehouse, list(models.values()), dbt.built())
+    built = dbt.built()
+    places = {name: place for name, (place, _) in built.items()}
+    misfits = stage(warehouse, [(models[t], staged[t]) for t in models], places, news=news_names)
+    make_room(warehouse, list(models.values()), built)
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
     wanted = list({m.relation: m for m in [*rebuilt, *(models[t] for t in chosen)]}.values())
     try:
         room = memory_bytes(config.memory_limit) // _SHARE
-        ends = spans(warehouse, wanted, rebuilt, dbt.places(), room)
+        ends = spans(warehouse, wanted, rebuilt, places, room)
     except WarehouseError:
         ends = [None]  # dbt will meet the same, and names the model and its SQL
     nodes = dbt.build(rebuilt, full_refresh=True, upto=ends[0], progress=progress)

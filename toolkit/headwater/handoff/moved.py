@@ -64,11 +64,11 @@ def make_room(
         return
     with opened(warehouse.path) as con:
         con.begin()
-        views = _views(con)
-        tables = _tables(con)
+        views, tables = _views(con), _tables(con)
+        leaving = {_folded(move.old) for move in changed}
         for table, place in _wanted(named, built, warehouse.schema):
-            there = views.get(_folded(place))
-            if _folded(place) in tables or (there is not None and table.base not in there[1]):
+            at = _folded(place)
+            if at in tables or (at in views and at not in leaving and not _reads(views[at], table)):
                 raise _taken(table, place)
         for move in changed:
             _move(con, move, views)
@@ -85,7 +85,12 @@ def _wanted(
                 yield table, (built[model][0][0] if model in built else schema, table.relations[model])
 
 
-def _move(con: DuckDBPyConnection, move: Move, views: Mapping[Place, tuple[str, str]]) -> None:
+def _reads(query: str, table: TableModel) -> bool:
+    """Whether a view is one of this table's: it reads a `base_` model of it."""
+    return re.search(rf"\b{table.base}(__history)?\b", query) is not None
+
+
+def _move(con: DuckDBPyConnection, move: Move, views: Mapping[Place, str]) -> None:
     old, new = move.old, (move.old[0], move.new)
     if _folded(old) not in views:
         return
@@ -97,13 +102,13 @@ def _move(con: DuckDBPyConnection, move: Move, views: Mapping[Place, tuple[str, 
         con.execute(f"ALTER VIEW {name} RENAME TO {quote(move.new)}")
 
 
-def _views(con: DuckDBPyConnection) -> Mapping[Place, tuple[str, str]]:
-    """Place in lower case -> true name and SQL."""
+def _views(con: DuckDBPyConnection) -> Mapping[Place, str]:
+    """Place in lower case -> SQL."""
     rows = con.execute(
         "SELECT schema_name, view_name, coalesce(sql, '') FROM duckdb_views() "
         "WHERE NOT internal AND database_name = current_database()"
     ).fetchall()
-    return {_folded((schema, name)): (name, sql) for schema, name, sql in rows}
+    return {_folded((schema, name)): query for schema, name, query in rows}
 
 
 def _tables(con: DuckDBPyConnection) -> frozenset[Place]:
