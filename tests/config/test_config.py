@@ -17,6 +17,7 @@ from headwater.config import (
     DbtConfig,
     HistoryNames,
     Mask,
+    Names,
     TableSpec,
     WarehouseConfig,
     load,
@@ -57,6 +58,7 @@ tables:
   - "!public.audit_*"
   - name: public.orders
     mode: mirror
+    as: sales
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: hr.*
@@ -65,7 +67,8 @@ tables:
       {email: hash, phone: {redact: 4}, zip: {truncate: 3}, note: null, "null": drop, n: tokenize, p: redact}
 mode: history
 history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00:00+02:00}
-warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
+warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg, keep_staging: no}
+names: {current: dw_<table>, history: <table>_h, case: upper}
 dbt: {project: analytics, folder: models/raw}
 lake: {compact: always}
 mask_key: file:secrets/mask
@@ -97,7 +100,7 @@ def test_every_field_means_what_it_says() -> None:
         },
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
-            "public.orders": TableSpec(TableId("public", "orders"), "mirror", history),
+            "public.orders": TableSpec(TableId("public", "orders"), "mirror", history, called="sales"),
             'odd."a.b"': odd,
             "hr.*": TableSpec(
                 TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
@@ -109,7 +112,8 @@ def test_every_field_means_what_it_says() -> None:
         },
         mode="history",
         history=history,
-        warehouse=WarehouseConfig("duckdb", "/srv/shop/wh/x.duckdb", "marts", "stg"),
+        warehouse=WarehouseConfig("duckdb", "/srv/shop/wh/x.duckdb", "marts", "stg", keep_staging=False),
+        names=Names("dw_<table>", "<table>_h", "upper"),
         dbt=DbtConfig("/srv/shop/analytics", "models/raw"),
         compact="always",
         mask_key="file:/srv/shop/secrets/mask",
@@ -207,6 +211,7 @@ def configs(draw: st.DrawFn) -> Config:
             draw(_history),
             columns=draw(_columns),
             masks=draw(_masks),
+            called=draw(st.sampled_from(["", "orders"])),
         )
         for t in tables[:2]
     }
@@ -214,7 +219,12 @@ def configs(draw: st.DrawFn) -> Config:
     source = {"kind": "postgres", "host": draw(_names), "user": draw(_names), "dbname": draw(_names)}
     warehouse = draw(
         st.none()
-        | st.builds(WarehouseConfig, path=st.just("/w/x.duckdb"), schema=_names.map(lambda n: f"s{n}"))
+        | st.builds(
+            WarehouseConfig,
+            path=st.just("/w/x.duckdb"),
+            schema=_names.map(lambda n: f"s{n}"),
+            keep_staging=st.booleans(),
+        )
     )
     return Config(
         draw(_names),
@@ -229,6 +239,7 @@ def configs(draw: st.DrawFn) -> Config:
         DbtConfig("/x/dbt"),
         mask_key="env:MASK_KEY",
         compact=draw(st.sampled_from(["auto", "always"])),
+        names=draw(st.sampled_from([Names(), Names("<table>"), Names(history="h_<table>", case="lower")])),
     )
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from docs.bryteflow import bryteflow_tables
+from docs.typepage import type_contract, type_settings
 from headwater.casts import TARGETS, Cast
 from headwater.cli.words import Parser, make_parser
 from headwater.config.fields import FILE, Field
@@ -121,6 +128,33 @@ def pattern_letters() -> str:
     return "\n".join(lines)
 
 
+@cache
+def known() -> frozenset[str]:
+    """Every field, command (with its words) and event there is."""
+    found = {path for path, _ in field_places()} | event_kinds()
+    for parser in commands():
+        found |= {parser.prog, *(f"{parser.prog} {o}" for a in words(parser) for o in a.option_strings)}
+        found |= {f"{parser.prog} {a.metavar}" for a in words(parser) if not a.option_strings}
+    return frozenset(found)
+
+
+#: Functions that are given an event's kind.
+TELLERS = ("Event", "_tell", "tell", "_watch", "_hold_off")
+
+
+def event_kinds() -> set[str]:
+    """Every text in the toolkit that is passed on as an event's kind."""
+    kinds = set()
+    for path in (DOCS.parent / "toolkit" / "headwater").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                kind = str(node.args[0].value)
+                if name in TELLERS and re.fullmatch(r"[a-z]+\.[a-z]+", kind):
+                    kinds.add(kind)
+    return kinds
+
+
 def filled(page: str, name: str, text: str) -> str:
     """The page with the text between the marks of a generated part."""
     begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
@@ -133,9 +167,13 @@ def pages() -> dict[Path, str]:
     configuration, cli = DOCS / "configuration.md", DOCS / "cli.md"
     partitions, changes = DOCS / "partitions.md", DOCS / "type-changes.md"
     formats = DOCS / "formats.md"
+    options = DOCS / "from-bryteflow.md"
+    contract = filled((DOCS / "types.md").read_text(), "contract", type_contract())
     types = filled(changes.read_text(), "types", type_table())
     return {
         DOCS / "headwater.schema.json": schema_text(),
+        DOCS / "from-bryteflow.md": filled(options.read_text(), "options", bryteflow_tables(known())),
+        DOCS / "types.md": filled(contract, "settings", type_settings()),
         configuration: filled(configuration.read_text(), "fields", field_table()),
         cli: filled(cli.read_text(), "commands", command_reference()),
         partitions: filled(partitions.read_text(), "partition codes", partition_codes()),

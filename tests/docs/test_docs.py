@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from docs import generate
+from docs import bryteflow, generate
 from headwater.config import parse
 from headwater.config.template import template
 
@@ -60,6 +59,7 @@ store: {url: "s3://bucket", sse: aws:kms}
 tables: ["public.*", {name: public.a, history: {current: now}}]
 history: {current: now}
 lake: {compact: auto}
+names: {case: lower}
 warehouse: {path: w.duckdb}
 dbt: {project: d}
 mask_key: env:K
@@ -67,7 +67,7 @@ mask_key: env:K
 
 
 @pytest.mark.parametrize(
-    "name", ["configuration.md", "masks.md", "quarantine.md", "tables.md", "type-changes.md"]
+    "name", ["configuration.md", "masks.md", "names.md", "quarantine.md", "tables.md", "type-changes.md"]
 )
 def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
     shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
@@ -114,23 +114,45 @@ def test_the_words_of_a_one_liner_are_documented() -> None:
         assert f"| `{word} " in reference
 
 
-TELLERS = ("Event", "_tell", "tell", "_watch", "_hold_off")
-
-
-def event_kinds() -> set[str]:
-    """Every text in the toolkit that is passed on as an event's kind."""
-    kinds = set()
-    for path in (ROOT / "toolkit" / "headwater").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                kind = str(node.args[0].value)
-                if name in TELLERS and re.fullmatch(r"[a-z]+\.[a-z]+", kind):
-                    kinds.add(kind)
-    return kinds
-
-
 def test_every_event_is_documented_and_every_documented_event_exists() -> None:
     documented = set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", page("cli.md"), re.MULTILINE))
-    assert event_kinds() == documented
+    assert generate.event_kinds() == documented
     assert len(documented) > 5
+
+
+#: What pages may speak of before it is there.
+PENDING = {
+    "glue", "lake.compression", "lake.csv_compression", "lake.format", "lake.slices", "tables[].cast",
+    "tables[].deltas", "tables[].initial_load", "tables[].initial_where", "tables[].key",
+    "tables[].on_cast_error", "tables[].partition", "tables[].views", "tables[].where",
+}  # fmt: skip
+
+
+OPTIONS = [option for group in bryteflow.groups().values() for option in group]
+
+
+def test_the_page_for_users_of_bryteflow_names_nothing_that_does_not_exist() -> None:
+    assert {need for option in OPTIONS for need in option.needs} - generate.known() <= PENDING
+    text = page("from-bryteflow.md")
+    for option in OPTIONS:
+        assert f"| {option.called} | {option.says(generate.known())} |" in text
+        told = " ".join(re.findall(r"`([^`]*)`", option.here))
+        for need in option.needs:
+            assert re.split(r"[. ]|\[\]\.", need)[-1] in told, f"{option.called}: {need}"
+
+
+def test_the_page_for_users_of_bryteflow_shows_settings_that_are_accepted() -> None:
+    top = {field.name for field in generate.FILE.fields}
+    for option in OPTIONS:
+        for span in option.settings() if set(option.needs) <= generate.known() else ():
+            doc = yaml.safe_load(WITH_EVERYTHING)
+            ((name, value),) = yaml.safe_load(span).items()
+            at = doc if name in top else doc["tables"][-1]
+            at[name] = {**at[name], **value} if isinstance(at.get(name), dict) else value
+            parse(yaml.safe_dump(doc))
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headwater.sources.postgres import typepage
 from headwater.sources.postgres.values import (
     NULL,
     UNSET,
@@ -306,7 +305,3 @@ def test_no_rows() -> None:
     for kind, _ in TYPES:
         array, odd = convert(lay([]), native(kind))
         assert (array.type, len(array), odd) == (arrow_type(native(kind)), 0, None)
-
-
-def test_the_page_is_written_from_the_code() -> None:
-    assert (ROOT / "docs/types.md").read_text() == typepage.render()

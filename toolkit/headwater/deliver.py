@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from headwater import memo
-from headwater.config import Config, TableSpec
+from headwater.config import Config, Names, TableSpec, WarehouseConfig
 from headwater.errors import HeadwaterError
 from headwater.events import Value
 from headwater.failpoints import reach
@@ -59,6 +59,14 @@ class Parts:
         storage = self.storage.reopen()
         lake = Lake(storage, self.config.memory_limit)
         return replace(self, storage=storage, log=RawLog(storage), lake=lake)
+
+
+def _place(config: Config, warehouse: WarehouseConfig) -> str:
+    """Names a warehouse and what things are called in it: under other names everything is built again."""
+    called = sorted((p, spec.called) for p, spec in config.overrides.items() if spec.called)
+    if config.names == Names() and not called and warehouse.keep_staging:
+        return warehouse.path
+    return f"{warehouse.path} {config.names} {called} {warehouse.keep_staging}"
 
 
 @dataclass(slots=True)
@@ -185,9 +193,10 @@ class Delivery:
         if warehouse is None:
             return None
         name = parts.config.name
-        seen = memo.load_published(parts.state, name, folded.lake, warehouse.path)
+        place = _place(parts.config, warehouse)
+        seen = memo.load_published(parts.state, name, folded.lake, place)
         seen = {} if full_refresh or not os.path.exists(warehouse.path) else seen
-        built = memo.load_made(parts.state, name, folded.lake, warehouse.path)
+        built = memo.load_made(parts.state, name, folded.lake, place)
         made = self._made(folded, built)
         news = [
             t
@@ -206,9 +215,9 @@ class Delivery:
         reach("build.after")
         tally.add_built(done)
         marks = {**seen, **{t: folded.marks[t] for t in news}}
-        memo.save_published(parts.state, name, folded.lake, warehouse.path, marks)
+        memo.save_published(parts.state, name, folded.lake, place, marks)
         if made != built:
-            memo.save_made(parts.state, name, folded.lake, warehouse.path, made)
+            memo.save_made(parts.state, name, folded.lake, place, made)
         self._tell("handoff.finished", None, {"tables": len(news), "models": len(done.models)})
         return done
 

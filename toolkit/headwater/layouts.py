@@ -24,7 +24,7 @@ _SHOWN, _LOOKED_AT = 3, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Preview:
     """The folders that some rows of a table go to, and what there is to say of its layout."""
 
     folders: tuple[str, ...] = ()
@@ -60,16 +60,16 @@ def refuse_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> No
             place(spec, info.schema)
 
 
-def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> Outlook:
+def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> Preview:
     """What a table's layout means for its rows: of the lake, or the first ones of the source."""
     if spec.partition is None:
         moved = _moves(spec, lake, Placing())
-        return Outlook(says=("its files leave their folders",)) if moved else Outlook()
+        return Preview(says=("its files leave their folders",)) if moved else Preview()
     try:
         schema = _in_lake(lake, info)
         placing = place(spec, schema)
     except ConfigError as failed:
-        return Outlook(says=(*str(failed).split("\n"), failed.hint))
+        return Preview(says=(*str(failed).split("\n"), failed.hint))
     says = list(bind(spec.partition, schema).lints)
     if _moves(spec, lake, placing):
         says.append(
@@ -78,8 +78,8 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
     try:
         folders = _examples(lake, source, spec.table, placing)
     except SourceError as failed:
-        return Outlook(says=(*says, f"no row can be looked at: {failed}"))
-    return Outlook(folders, tuple(says))
+        return Preview(says=(*says, f"no row can be looked at: {failed}"))
+    return Preview(folders, tuple(says))
 
 
 def _finding(level: str, found: str, fix: str, table: TableId) -> Finding:

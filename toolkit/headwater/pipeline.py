@@ -16,9 +16,11 @@ from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.filters.rules import is_stale
-from headwater.layouts import Outlook, check_layouts, look_ahead, refuse_layouts
+from headwater.handoff.outlook import Outlook
+from headwater.layouts import Preview, check_layouts, look_ahead, refuse_layouts
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.naming import lake_folder
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.forecast import Forecast
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
+    from headwater.handoff.tables import TableModel
     from headwater.quarantine.problems import Problem
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
@@ -60,14 +63,20 @@ class TablePlan:
     folders: tuple[str, ...] = ()  # of a table with a partition, the folders of some of its rows
     says: tuple[str, ...] = ()  # what is wrong with its partition, or to think about
     formats: tuple[str, ...] = ()  # beside Delta
+    lake: str = ""  # its folder under the store
+    warehouse: tuple[str, ...] = ()  # the relations that people read
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do, and how much there is to read."""
+    """What a run would do, and how much there is to read.
+
+    names   what will be called otherwise in the warehouse, or cannot be called so, in lines
+    """
 
     tables: Sequence[TablePlan]
     behind_bytes: int | None  # None before the first run
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +177,16 @@ class Pipeline:
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
         """The source's preflight over the chosen tables; changes nothing."""
-        infos = list(choosable(self.parts.source.tables()).values())
-        wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
+        known = choosable(self.parts.source.tables())
+        infos = list(known.values())
+        wanted = configuration.select(tables or self.config.tables, list(known))
+        copied = configuration.select(self.config.tables, list(known)) if tables else wanted
+        names = Outlook(self.config, [known[t].schema for t in copied if not known[t].note]).findings()
         casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
         chosen = [i for i in infos if i.schema.table in set(wanted)]
         layouts = check_layouts(self.config, self.parts.lake, chosen)
         formats = self._check_formats([i.schema for i in chosen])
-        return [*self.parts.source.check(wanted), *casts, *layouts, *formats]
+        return [*self.parts.source.check(wanted), *casts, *layouts, *formats, *names]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -186,6 +198,7 @@ class Pipeline:
         infos = choosable(parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
         state, last = parts.log.tables(), parts.log.last()
+        outlook = Outlook(self.config, [infos[t].schema for t in wanted if not infos[t].note])
         rows = []
         for table in wanted:
             info, known = infos[table], state.get(table)
@@ -201,12 +214,14 @@ class Pipeline:
             elif unlike := self._unlike(info, known):
                 action, why = "reload", unlike
             spec, masks = self.config.spec(table), tuple(describe(info.schema))
-            laid = Outlook() if info.note else look_ahead(spec, parts.lake, parts.source, info)
+            laid = Preview() if info.note else look_ahead(spec, parts.lake, parts.source, info)
             facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
-            rows.append(TablePlan(table, action, spec.mode, *facts))
+            lands = lake_folder(table), outlook.read(table)
+            rows.append(TablePlan(table, action, spec.mode, *facts, *lands))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
-        return Plan(rows, parts.source.behind(last.position) if last else None)
+        names = [*outlook.moved(), *(f"{f.found}: {f.fix}" for f in outlook.findings())]
+        return Plan(rows, parts.source.behind(last.position) if last else None, names)
 
     def run(
         self,
@@ -403,7 +418,7 @@ class Pipeline:
 
         specs = {t: s for t, s in self._specs_in_lake().items() if self.parts.lake.mark(t, "changes")}
         staged = {t: self.parts.lake.staged(t) for t in specs}
-        models = table_models(staged, specs)
+        models = table_models(staged, specs, self.config.names)
         return generate(Path(self.config.dbt.project), models, self.config, force=force)
 
     def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
@@ -592,7 +607,7 @@ class Pipeline:
         """The models of current rows in the warehouse; None when there is no warehouse."""
         import duckdb
 
-        from headwater.handoff.tables import TableModel
+        from headwater.handoff.build import Dbt
 
         warehouse = self.config.warehouse
         if warehouse is None:
@@ -604,14 +619,19 @@ class Pipeline:
         with duckdb.connect(warehouse.path, read_only=True) as con:
             con.execute("SET TimeZone = 'UTC'")
             there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
+            places = Dbt(self.config, Path(self.config.dbt.project)).places()
 
             def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
-                name = TableModel(self._newest(table), self.config.spec(table).mode).current
-                if (warehouse.schema, name) not in there:
-                    return None
-                return f"{quote(warehouse.schema)}.{quote(name)}", con
+                model = self._model(self._newest(table))
+                place = places.get(model.current, (warehouse.schema, model.relations[model.current]))
+                return (f"{quote(place[0])}.{quote(place[1])}", con) if place in there else None
 
             yield find
+
+    def _model(self, schema: TableSchema) -> TableModel:
+        from headwater.handoff.tables import table_model
+
+        return table_model(schema, self.config.spec(schema.table), self.config.names)
 
     def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
         return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}

@@ -135,9 +135,12 @@ def _masks(table: TableId, masks: Sequence[str]) -> str:
 
 def plan(found: Plan) -> list[str]:
     """What a run would do."""
-    rows = [["table", "action", "mode", "rows", "size", "why"]]
+    heads = ["table", "action", "mode", "rows", "size", "why"]
+    places = {"lake": any(t.lake for t in found.tables), "warehouse": any(t.warehouse for t in found.tables)}
+    rows = [[*heads, *(name for name, known in places.items() if known)]]
     for t in found.tables:
-        rows.append([str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why])
+        where = [t.lake] * places["lake"] + [", ".join(t.warehouse)] * places["warehouse"]
+        rows.append([str(t.table), t.action, t.mode, number(t.rows), size(t.bytes), t.why, *where])
     masks = filter(None, (_masks(t.table, t.masks) for t in found.tables))
     laid = [line for t in found.tables for line in _laid(t)]
     views = (
@@ -149,7 +152,8 @@ def plan(found: Plan) -> list[str]:
     read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
-    return [*align(rows, right="34"), *masks, *laid, *views, read + log, "next: headwater run"]
+    names = (f"names: {printable(line)}" for line in found.names)
+    return [*align(rows, right="34"), *masks, *laid, *views, *names, read + log, "next: headwater run"]
 
 
 def _laid(table: TablePlan) -> list[str]:

@@ -74,10 +74,13 @@ def check(args: Namespace) -> Answer:
 def tables(args: Namespace) -> Answer:
     """The source's tables."""
     from headwater.config import quote_table, select
+    from headwater.handoff.outlook import Outlook
+    from headwater.naming import lake_folder
     from headwater.pipeline import choosable
 
     with _pipeline(args) as pipeline:
         infos = list(pipeline.tables())
+        outlook = Outlook(pipeline.config, [i.schema for i in infos if not i.note])
         names = [i.schema.table for i in infos]
         chosen = set(select(pipeline.config.tables, list(choosable(infos))))
     picked = {i.schema.table for i in infos if i.schema.table in chosen and not i.note}
@@ -91,6 +94,8 @@ def tables(args: Namespace) -> Answer:
             "copied": i.schema.table in picked,
             **{name: show.plain(getattr(i, name)) for name in ("kind", "rows", "bytes", "note")},
             **{name: show.plain(getattr(i.schema, name)) for name in ("key", "columns", "left_out")},
+            "lake": lake_folder(i.schema.table),
+            "warehouse": show.plain(outlook.relations(i.schema.table)),
         }
         for i in infos
     ]

@@ -27,6 +27,7 @@ __all__ = [
     "Mask",
     "MaskKind",
     "Mode",
+    "Names",
     "Pattern",
     "TableSpec",
     "WarehouseConfig",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 Mode = Literal["history", "mirror"]
+Case = Literal["unique", "lower", "upper", "keep"]
 Compact = Literal["auto", "always"]
 CastErrors = Literal["quarantine", "null", "fail"]
 Compression = Literal["zstd", "snappy", "gzip"]
@@ -102,6 +104,7 @@ class TableSpec:
     cast_lines     where each cast stands, as `file:line`
     partition      the folders of the lake's files, and the file and line where that stands, for errors
     formats        the published views of mirror and history, beside Delta itself
+    called         what its current rows are called in the warehouse; "": as the pipeline's `names` say
     """
 
     table: TableId
@@ -124,6 +127,7 @@ class TableSpec:
     partition_at: str = field(default="", compare=False)
     formats: tuple[str, ...] = ()
     csv_compression: CsvCompression = "gzip"
+    called: str = ""
 
     @property
     def restricts(self) -> bool:
@@ -139,6 +143,20 @@ class WarehouseConfig:
     path: str = "warehouse.duckdb"
     schema: str = "main"
     staging_schema: str = "headwater_staging"
+    keep_staging: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the relations that people read are called in the warehouse; docs/names.md.
+
+    current, history   with `<schema>` and `<table>` in them; "" for `stg_<schema>__<table>`, which the model
+                       is called as well, and for the same with `__history` behind
+    """
+
+    current: str = ""
+    history: str = ""
+    case: Case = "unique"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +185,7 @@ class Config:
     tables         the patterns, exclusions included
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
     mode, history  what holds for tables without settings of their own
+    names          what tables are called in the warehouse
     compact        when tails move into the lake's mirrors and histories
     files          how the lake's files are written, for tables without settings of their own
     formats, csv_compression  the published views of tables without settings of their own
@@ -199,13 +218,16 @@ class Config:
         """Whether any table may have a published view."""
         return bool(self.formats) or any(spec.formats for spec in self.overrides.values())
 
+    names: Names = field(default_factory=Names)
+
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
 
         Columns, key, filters and the partition are those of the last fitting entry that names any. Masks add
         up over all fitting entries, so that a later entry about something else unmasks nothing, nor lets rows
         in; the last one counts for each column. So do casts; `on_cast_error` and each setting of `files` are
-        those of the last fitting entry that says them.
+        those of the last fitting entry that says them. Nor does a later entry take away a name that an
+        earlier one gave.
         """
         made = TableSpec(
             table, self.mode, self.history, formats=self.formats, csv_compression=self.csv_compression
@@ -234,6 +256,7 @@ class Config:
             casts={c: its for o in fitting for c, its in o.casts.items()},
             on_cast_error=next((o.on_cast_error for o in latest if o.on_cast_error), None),
             cast_lines={c: line for o in fitting for c, line in o.cast_lines.items()},
+            called=next((o.called for o in self.overrides.values() if o.called and o.table == table), ""),
         )
 
     def asks_for(self, table: TableId) -> bool:

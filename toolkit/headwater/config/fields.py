@@ -181,6 +181,44 @@ _ON_CAST_ERROR = Field(
     default="quarantine",
 )
 
+_RELATION = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
+_LITERAL = "[A-Za-z0-9_]{0,12}"
+_TEMPLATE = f"{_LITERAL}(<schema>{_LITERAL})?<table>{_LITERAL}"
+_TEMPLATE_WANTS = "`<table>`, at most one `<schema>` before it, and up to 12 letters, digits or _ around each"
+
+_NAMES = Field(
+    "names",
+    "what the tables are called in the warehouse; names.md",
+    "{current: <table>, history: <table>_history}",
+    kind="mapping",
+    fields=(
+        Field(
+            "current",
+            "the name of a table's current rows",
+            "dw_<table>",
+            default="stg_<schema>__<table>",
+            pattern=_TEMPLATE,
+            wants=_TEMPLATE_WANTS,
+        ),
+        Field(
+            "history",
+            "the name of a table's history",
+            "dw_<table>_history",
+            default="as `current`, and `__history`",
+            pattern=_TEMPLATE,
+            wants=_TEMPLATE_WANTS,
+        ),
+        Field(
+            "case",
+            "`unique`: small letters, and a hash where the source has capitals; `lower`, `upper`, "
+            "`keep`: no hash, and two tables that come to one name are refused",
+            "lower",
+            default="unique",
+            choices=("unique", "lower", "upper", "keep"),
+        ),
+    ),
+)
+
 _COLUMNS = Field(
     "columns",
     "the columns to copy: names or globs, `!` leaves columns out; without it all",
@@ -267,6 +305,9 @@ _TABLE = Field(
               kind="mapping", fields=_FILES),
         _FORMAT,
         _CSV,
+        Field("as", "what this table's current rows are called in the warehouse, whatever `names` says; for "
+              "one table, not for a pattern", "orders", pattern=_RELATION,
+              wants="a name of up to 63 letters, digits and underscores that begins with no digit"),
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -283,6 +324,8 @@ _WAREHOUSE = Field(
               wants=_SCHEMA_WANTS),
         Field("staging_schema", "the schema of the staged changes", "headwater_staging",
               default="headwater_staging", pattern=_SCHEMA, wants=_SCHEMA_WANTS),
+        Field("keep_staging", "whether the staged changes stay in the warehouse after a build, for plain "
+              "`dbt build` and to look at", "false", kind="flag", default="true"),
     ),
     short=Field("path", "duckdb:///FILE (four slashes for an absolute path)", "duckdb:///warehouse.duckdb"),
 )  # fmt: skip
@@ -347,6 +390,7 @@ FILE = Field(
         _HISTORY,
         _LAKE,
         _WAREHOUSE,
+        _NAMES,
         _DBT,
         Field("mask_key", "where the key of the masks `hash` and `tokenize` is: at least 32 characters",
               "env:HEADWATER_MASK_KEY", kind="secret"),

@@ -13,6 +13,7 @@ import yaml
 
 from headwater.casts import Cast, read_cast
 from headwater.config import (
+    Case,
     CastErrors,
     Compact,
     Compression,
@@ -24,6 +25,7 @@ from headwater.config import (
     Mask,
     MaskKind,
     Mode,
+    Names,
     TableSpec,
     WarehouseConfig,
     parse_column,
@@ -91,6 +93,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
         glue=glue,
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
+        names=_names(_section(doc, "names")),
         dbt=_dbt(_section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
         state=_path(str(doc["state"]), base) if "state" in doc else "",
@@ -143,6 +146,10 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc |= {"lake": lake} if lake else {}
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
+    if config.names != Names():
+        doc["names"] = {
+            n: v for n in Names.__slots__ if (v := getattr(config.names, n)) != getattr(Names(), n)
+        }
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
     if config.dbt != default_dbt:
         doc["dbt"] = _written(config.dbt, default_dbt, base, "project")
@@ -235,10 +242,14 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
+    if "as" in entry and pattern.exact is None:
+        message = f"`{place}.as` names one table, and {entry['name']} may be several"
+        raise file.refuse_at(f"{place}.as", message, "name: public.orders   (or, for all tables: names)")
     made = TableSpec(
         table,
         mode,
         history,
+        called=str(entry.get("as", "")),
         columns=columns,
         masks=masks,
         files=_files(entry),
@@ -372,11 +383,16 @@ def _history(entry: Mapping[str, Plain], default: HistoryNames, place: str, file
 
 
 def _warehouse(given: Mapping[str, Plain], base: Path, file: File) -> WarehouseConfig:
-    made = replace(WarehouseConfig(), **{k: str(v) for k, v in given.items()})
+    made = replace(WarehouseConfig(), **given)  # type: ignore[arg-type]
     if made.schema == made.staging_schema:
         message = "`warehouse.schema` and `warehouse.staging_schema` must differ"
         raise file.refuse_at("warehouse", message, "staging_schema: headwater_staging")
     return replace(made, path=warehouse_path(made.path, base, file))
+
+
+def _names(given: Mapping[str, Plain]) -> Names:
+    current, history = str(given.get("current", "")), str(given.get("history", ""))
+    return Names(current, history, cast(Case, given.get("case", "unique")))
 
 
 def _dbt(given: Mapping[str, Plain], base: Path) -> DbtConfig:
@@ -432,6 +448,7 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry: dict[str, object] = {"name": pattern, "mode": spec.mode}
     entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
+    entry |= {"as": spec.called} if spec.called else {}
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     entry |= {"masks": masks} if masks else {}
     entry |= {"key": list(spec.key)} if spec.key else {}

@@ -16,7 +16,8 @@ from time import monotonic
 from headwater.config import Config, TableSpec, WarehouseConfig, memory_bytes
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.stage import Place, note_made, row_counts, spans, stage
+from headwater.handoff.moved import asked, make_room
+from headwater.handoff.stage import Place, note_made, row_counts, spans, stage, unstage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
@@ -85,7 +86,7 @@ def publish(
     if warehouse is None:
         raise ConfigError(f"pipeline {config.name} has no warehouse", hint="warehouse: duckdb:///wh.duckdb")
     root = Path(config.dbt.project)
-    models = {m.schema.table: m for m in table_models(staged, specs)}
+    models = {m.schema.table: m for m in table_models(staged, specs, config.names)}
     done = generate(root, list(models.values()), config)
     fresh = {Path(path).parent.name for path in done.written}
     everything = news is None or full_refresh or not os.path.exists(warehouse.path)
@@ -95,12 +96,15 @@ def publish(
     require_dbt(warehouse)
     dbt = Dbt(config, root)
     news_names = [models[t].relation for t in chosen]
-    misfits = stage(warehouse, [(models[t], staged[t]) for t in models], dbt.places(), news=news_names)
+    built = dbt.built()
+    places = {name: place for name, (place, _) in built.items()}
+    misfits = stage(warehouse, [(models[t], staged[t]) for t in models], places, news=news_names)
+    make_room(warehouse, list(models.values()), built)
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
     wanted = list({m.relation: m for m in [*rebuilt, *(models[t] for t in chosen)]}.values())
     try:
         room = memory_bytes(config.memory_limit) // _SHARE
-        ends = spans(warehouse, wanted, rebuilt, dbt.places(), room)
+        ends = spans(warehouse, wanted, rebuilt, places, room)
     except WarehouseError:
         ends = [None]  # dbt will meet the same, and names the model and its SQL
     nodes = dbt.build(rebuilt, full_refresh=True, upto=ends[0], progress=progress)
@@ -110,6 +114,8 @@ def publish(
     made = {m.relation: s.made for t, m in models.items() if m in wanted and (s := staged[t]).made}
     if made:
         note_made(warehouse, made)
+    if not warehouse.keep_staging:
+        unstage(warehouse, list(models.values()))
     newest = list({(n.kind, n.name): n for n in nodes}.values())
     return _result(warehouse, newest, [m.relation for m in rebuilt], monotonic() - started)
 
@@ -163,10 +169,14 @@ class Dbt:
 
     def places(self) -> Mapping[str, Place]:
         """Where the project's own settings put the models, as of the last time dbt ran here."""
+        return {name: place for name, (place, _) in self.built().items()}
+
+    def built(self) -> Mapping[str, tuple[Place, str]]:
+        """The same, each with the name that the model itself asked for then ("": none)."""
         try:
             nodes = json.loads((self._target / "manifest.json").read_text("utf-8"))["nodes"].values()
             return {
-                str(n["name"]): (str(n["schema"]), str(n["alias"]))
+                str(n["name"]): ((str(n["schema"]), str(n["alias"])), asked(str(n["raw_code"])))
                 for n in nodes
                 if n["resource_type"] == "model"
             }

@@ -17,11 +17,11 @@ from headwater.errors import ConfigError
 from headwater.handoff.literals import jinja, jinja_dict, jinja_list
 from headwater.handoff.project import Generated, Project
 from headwater.handoff.properties import properties
-from headwater.handoff.tables import TableModel, open_end, table_models
+from headwater.handoff.tables import TableModel, open_end, table_model, table_models
 from headwater.handoff.warehouses import Warehouse, warehouse_of
 from headwater.naming import relation_name
 
-__all__ = ["Generated", "TableModel", "generate", "macros", "render", "table_models"]
+__all__ = ["Generated", "TableModel", "generate", "macros", "render", "table_model", "table_models"]
 
 _PACKAGE = "headwater"
 
@@ -74,6 +74,8 @@ def _models(table: TableModel, source: str, facts: Warehouse) -> Mapping[str, st
     values = {
         "source": source,
         "relation": table.relation,
+        "current_as": _alias(table.current_as),
+        "past_as": _alias(table.past_as),
         "key": jinja_list(key),
         "version_key": jinja_list((*key, "_hw_seq")),
         "columns": jinja_dict({c.name: facts.column_type(c.type) for c in table.schema.columns}),
@@ -91,6 +93,10 @@ def _models(table: TableModel, source: str, facts: Warehouse) -> Mapping[str, st
         found[table.versions] = _template("base_history").substitute(values)
         found[table.past] = _template("stg_history").substitute(values)
     return found
+
+
+def _alias(name: str) -> str:
+    return f", alias={jinja(name)}" if name else ""
 
 
 def _moment(end: object) -> str:

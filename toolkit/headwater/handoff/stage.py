@@ -32,6 +32,9 @@ _CARRIED = [(f.name, f.type) for f in META if f.name != "_hw_unset"]
 #: Bytes of a cell beside what a text or binary value takes.
 _CELL = 16
 
+#: How the comment of a source of ours begins.
+_SIGN = "headwater "
+
 
 #: The table beside the sources that says of which making the models are.
 _MADE = "_hw_made"
@@ -71,7 +74,7 @@ def stage(
     are, if not in the configured schema. What costs a query is looked at for the relations in `news` alone
     (None: for all). Creates the warehouse file if there is none. All or nothing. Raises WarehouseError.
     """
-    with _opened(warehouse.path) as con:
+    with opened(warehouse.path) as con:
         held = _sources(con, warehouse.staging_schema)
         con.begin()
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(warehouse.staging_schema)}")
@@ -103,7 +106,7 @@ def stage(
 
 def note_made(warehouse: WarehouseConfig, made: Mapping[str, str]) -> None:
     """Keep in the warehouse of which making the models of these relations are."""
-    with _opened(warehouse.path) as con:
+    with opened(warehouse.path) as con:
         name = _named((warehouse.staging_schema, _MADE))
         con.begin()
         con.execute(f"CREATE TABLE IF NOT EXISTS {name} (relation VARCHAR, made VARCHAR)")
@@ -119,6 +122,21 @@ def _made(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
     return dict(con.execute(f"SELECT relation, made FROM {_named((schema, _MADE))}").fetchall())
 
 
+def unstage(warehouse: WarehouseConfig, tables: Sequence[TableModel]) -> None:
+    """Take the sources away again, and their schema if nothing else is in it."""
+    schema = warehouse.staging_schema
+    with opened(warehouse.path) as con:
+        con.begin()
+        held = _sources(con, schema)
+        for table in tables:
+            if held.pop(table.relation, "").startswith(_SIGN):
+                con.execute(f"DROP VIEW {_named((schema, table.relation))}")
+        rest = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND database_name = current_database()"
+        if not held and not con.execute(rest, [schema]).fetchall():
+            con.execute(f"DROP SCHEMA {quote(schema)}")
+        con.commit()
+
+
 def spans(
     warehouse: WarehouseConfig,
     tables: Sequence[TableModel],
@@ -130,7 +148,7 @@ def spans(
 
     The `_hw_seq` that each span ends with; the last has no end (None), and most often it is the only one.
     """
-    with _opened(warehouse.path, read_only=True) as con:
+    with opened(warehouse.path, read_only=True) as con:
         there = _columns(con)
         news = []
         for table in tables:
@@ -165,7 +183,7 @@ def _lengths(table: TableModel) -> Iterator[str]:
 
 def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Mapping[str, int]:
     """The rows of each relation (name -> schema and name in the warehouse) that is there."""
-    with _opened(warehouse.path, read_only=True) as con:
+    with opened(warehouse.path, read_only=True) as con:
         there = {
             (schema, name)
             for schema, name in con.execute(
@@ -182,7 +200,8 @@ def row_counts(warehouse: WarehouseConfig, relations: Mapping[str, Place]) -> Ma
 
 
 @contextmanager
-def _opened(path: str, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+def opened(path: str, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+    """The warehouse; raises WarehouseError for what it refuses."""
     import duckdb
 
     try:
@@ -216,7 +235,7 @@ def _sources(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
 def _sign(staged: Staged) -> str:
     """Names exactly this content: the same sign, the same view."""
     what = "\0".join([staged.schema.fingerprint(), *map(_path, staged.files)])
-    return f"headwater {hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+    return f"{_SIGN}{hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
 def _path(file: object) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from headwater.config import HistoryNames, Mode, TableSpec
-from headwater.errors import ConfigError
+from headwater.config import HistoryNames, Mode, Names, TableSpec, quote_table
+from headwater.errors import ConfigError, WarehouseError
 from headwater.model import TableId, TableSchema
-from headwater.naming import relation_name
+from headwater.naming import relation_name, warehouse_name
 
 
 class Staged(Protocol):
@@ -46,12 +47,18 @@ class Staged(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TableModel:
-    """What the models of one table are generated from. `relation` is plain: `naming.relation_name`."""
+    """What the models of one table are generated from. `relation` is plain: `naming.relation_name`.
+
+    current_as, past_as   what the views of `current` and `past` are called in the warehouse, where the user
+                          has rules for that; "" for the names of the models
+    """
 
     schema: TableSchema
     mode: Mode = "history"
     history: HistoryNames = field(default_factory=HistoryNames)
     relation: str = ""
+    current_as: str = ""
+    past_as: str = ""
 
     def __post_init__(self) -> None:
         if not self.relation:
@@ -84,17 +91,70 @@ class TableModel:
         """Whether there is a history: equal rows without a key have no versions to tell apart."""
         return self.mode == "history" and bool(self.schema.key)
 
+    @property
+    def relations(self) -> Mapping[str, str]:
+        """What each model is called in the warehouse; the ones people read first."""
+        found = {self.current: self.current_as or self.current}
+        if self.versioned:
+            found[self.past] = self.past_as or self.past
+        found[self.base] = self.base
+        return {**found, self.versions: self.versions} if self.versioned else found
+
+
+def table_model(schema: TableSchema, spec: TableSpec, names: Names) -> TableModel:
+    """The model of a table under its settings and the pipeline's names."""
+    current, past = _called(schema.table, spec.called, names)
+    return TableModel(schema, spec.mode, spec.history, current_as=current, past_as=past)
+
 
 def table_models(
-    staged: Mapping[TableId, Staged], specs: Mapping[TableId, TableSpec]
+    staged: Mapping[TableId, Staged], specs: Mapping[TableId, TableSpec], names: Names | None = None
 ) -> tuple[TableModel, ...]:
-    """The models of the staged tables, in order of their names."""
-    return tuple(
-        TableModel(staged[t].schema, specs[t].mode, specs[t].history)
-        if t in specs
-        else TableModel(staged[t].schema)
-        for t in sorted(staged)
+    """The models of the staged tables, by name; raises WarehouseError if two would have one."""
+    found = tuple(
+        table_model(staged[t].schema, specs.get(t, TableSpec(t)), names or Names()) for t in sorted(staged)
     )
+    for error in alike(found):
+        raise error
+    return found
+
+
+def alike(models: Sequence[TableModel]) -> Iterator[WarehouseError]:
+    """What to say of each table whose relations would have the names of another's, or of its own.
+
+    Capitals count for nothing: most warehouses fold them.
+    """
+    taken: dict[str, TableModel] = {}
+    for model in models:
+        for name in model.relations.values():
+            other = taken.setdefault(name.casefold(), model)
+            if other is not model:
+                yield _alike(other, model, name)
+                break
+        if len({n.casefold() for n in model.relations.values()}) < len(model.relations):
+            hint = "names: {current: <table>, history: <table>_history}"
+            yield WarehouseError(f"{model.schema.table}: two of its relations would have one name", hint=hint)
+
+
+def _alike(one: TableModel, other: TableModel, name: str) -> WarehouseError:
+    table, free = other.schema.table, f"{other.relation}_2" if name == other.relation else other.relation
+    pattern = json.dumps(quote_table(table), ensure_ascii=False)
+    return WarehouseError(
+        f"{one.schema.table} and {table} would both be called {name} in the warehouse",
+        hint=f"tables: [{{name: {pattern}, as: {free}}}]   (or a rule with <schema> in it: names)",
+    )
+
+
+def _called(table: TableId, called: str, names: Names) -> tuple[str, str]:
+    """The names of a table's current rows and of its history; "" for those of the models."""
+    if called:
+        past = names.history or "<table>__history"
+        return called, warehouse_name(TableId(table.namespace, called), past, "keep")
+    if names == Names():
+        return "", ""
+    current = names.current or "stg_<schema>__<table>"
+    past = names.history or f"{current}__history"
+    return warehouse_name(table, current, names.case), warehouse_name(table, past, names.case)
 
 
 def open_end(names: HistoryNames) -> datetime | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from headwater.errors import Conflict, Corrupt, HeadwaterError, SchemaConflict, StorageError
 from headwater.lake import Change, Held, Kind
 from headwater.model import Mark, TableId, TableSchema, arrow_type
-from headwater.naming import table_path
+from headwater.naming import lake_folder
 from headwater.storage import Storage
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NOTES = "headwater.notes"
 
 def folder_of(table: TableId, kind: Kind) -> str:
     """Where a lake table lies in the store."""
-    return f"lake/{table_path(table)}/{kind}"
+    return f"{lake_folder(table)}/{kind}"
 
 
 def promise_of(change: Change) -> CommitProperties:

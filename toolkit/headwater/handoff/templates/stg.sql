@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='view'$current_as) }}
 
 {%- set columns = $columns %}
 

@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='view'$past_as) }}
 
 {%- set columns = $columns %}
 

@@ -2,7 +2,7 @@
 
 The log is text, under the session settings `SETTINGS`; of a snapshot what `binary` does not read.
 Whatever the Arrow type cannot hold is *odd*: NULL in the typed column, its text kept beside it by the caller.
-docs/types.md is this module as a page, made by `typepage`.
+docs/types.md is this module as a page.
 """
 
 from __future__ import annotations
