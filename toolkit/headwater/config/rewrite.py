@@ -80,6 +80,14 @@ def write_flow(value: Doc) -> str:
     return text.strip().removeprefix("[").removesuffix("]")
 
 
+def write_block(value: Doc) -> str:
+    """A value behind `key: ` or `- ` on a line of its own."""
+    if isinstance(value, list | tuple | Mapping):
+        return write_flow(value)
+    plain = _BREAKS.isdisjoint(str(value))
+    return yaml.safe_dump(value, width=1 << 30, allow_unicode=plain).removesuffix("...\n").strip()
+
+
 def _apply(text: str, cuts: Sequence[_Cut]) -> str:
     parts: list[str] = []
     at = 0
@@ -125,6 +133,7 @@ class _Editor:
 
     def _value(self, key: yaml.Node, value: yaml.Node, old: Doc, new: Doc) -> Iterator[_Cut]:
         """The cuts that give a key another value."""
+        in_block = self._opens_line(key)
         if isinstance(value, yaml.MappingNode) and isinstance(old, dict) and isinstance(new, Mapping):
             if any(k in new for k in old):
                 yield from self.mapping(value, old, new)
@@ -136,7 +145,12 @@ class _Editor:
         end = max(self._end(value), colon + 1)
         if colon < 0 or self._text[key.end_mark.index : colon].strip() or value.start_mark.index < colon:
             raise _Unclear  # an explicit `? key`, or an alias of what stands elsewhere
-        yield _Cut(colon + 1, end, " " + write_flow(new))
+        yield _Cut(colon + 1, end, " " + (write_block(new) if in_block else write_flow(new)))
+
+    def _opens_line(self, key: yaml.Node) -> bool:
+        """Whether nothing but dashes stands before a key on its line: it is not inside brackets."""
+        begin = int(key.start_mark.index)
+        return not self._text[self._text.rfind("\n", 0, begin) + 1 : begin].strip(" -")
 
     def _is_edited(self, old: Doc, new: Doc) -> bool:
         """Whether the new list is the old one with entries taken out, changed in place, and added behind."""
@@ -178,7 +192,7 @@ class _Editor:
             rest = {k: v for k, v in new.items() if k != "name"}
             yield _Cut(self._line_end(end), self._line_end(end), self._lines(rest, item.start_mark.column))
         else:
-            yield _Cut(begin, end, write_flow(new))
+            yield _Cut(begin, end, write_flow(new) if flow else write_block(new))
 
     def _remove_keys(self, node: yaml.MappingNode, order: Sequence[str], gone: set[str]) -> Iterator[_Cut]:
         if node.flow_style:
@@ -243,7 +257,7 @@ class _Editor:
         """A list entry on lines of its own."""
         head = f"{self._newline}{' ' * column}- "
         if not isinstance(entry, Mapping):
-            return head + write_flow(entry)
+            return head + write_block(entry)
         return head + self._lines(entry, column + 2).lstrip()
 
     def _lines(self, values: Mapping[str, Doc], column: int) -> str:
@@ -254,7 +268,7 @@ class _Editor:
             if isinstance(value, list) and column == 0:
                 made += "".join(self._entry(e, 2) for e in value)
             else:
-                made += f" {write_flow(value)}"
+                made += f" {write_block(value)}"
         return made
 
     def _line_end(self, at: int) -> int:
