@@ -68,6 +68,22 @@ class Draft:
         merged = {**_effective(_entries(self.file.doc), table), **self._settings.get(table, {})}
         return {k: v for k, v in merged.items() if v is not None}
 
+    def marks(self, tables: Collection[TableId] | None = None) -> Mapping[TableId, tuple[str, int]]:
+        """Mode and number of masks of the tables (default: all) that have settings of their own."""
+        own: dict[TableId, dict[str, Doc]] = defaultdict(dict)
+        wanted = set(self._tables if tables is None else tables)
+        for entry in _entries(self.file.doc):
+            if not isinstance(entry, dict) or len(entry) == 1:
+                continue
+            exact = _exact(entry)
+            fits = {exact} if exact is not None else {t for t in wanted if _fits(entry, t)}
+            for table in fits & wanted:
+                masks = {**(own[table].get("masks") or {}), **_masks(entry)}
+                own[table] = {"mode": entry.get("mode"), "masks": masks}
+        for table in self._settings.keys() & wanted:
+            own[table] |= {k: v for k, v in self._settings[table].items() if k in ("mode", "masks")}
+        return {t: (str(s.get("mode") or ""), len(s.get("masks") or {})) for t, s in own.items()}
+
     def inherited(self, table: TableId) -> Mapping[str, Doc]:
         """Masks that entries for other tables too give this one: they cannot be taken away here."""
         entries = [e for e in _entries(self.file.doc) if _exact(e) != table and _fits(e, table)]

@@ -15,7 +15,7 @@ from headwater.config import Config
 from headwater.config.fields import Field
 from headwater.config.files import decode, parse_text, read_bytes
 from headwater.config.reader import holds_password
-from headwater.config.rewrite import Doc, read_doc, rewrite
+from headwater.config.rewrite import Doc, read_doc, rewrite, write_flow
 from headwater.config.template import template
 from headwater.errors import ConfigError, Conflict, StorageError
 from headwater.secrets import is_reference
@@ -111,6 +111,13 @@ def read_value(field: Field, text: str) -> Doc:
     if value is _WRONG or (field.kind in ("number", "flag") and not isinstance(value, int)):
         raise ConfigError(f"`{field.name}` cannot be read", hint=f"for example: {field.example}")
     return value
+
+
+def write_value(field: Field, value: Doc) -> str:
+    """The same the other way: what a form shows for a value, "" for none."""
+    if isinstance(value, str) and field.kind in ("text", "path", "secret"):
+        return value
+    return "" if value is None else write_flow(value)
 
 
 _WRONG = object()

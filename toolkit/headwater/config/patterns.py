@@ -78,6 +78,34 @@ def parse_column(text: str) -> tuple[Part, bool]:
     return _part(found), leave_out
 
 
+def is_chosen(name: str, columns: Sequence[str]) -> bool:
+    """Whether a column is copied: some entry fits it and no `!` entry does; without entries all are."""
+    parsed = [parse_column(text) for text in columns]
+    wanted = [part for part, leave_out in parsed if not leave_out]
+    if any(part.fits(name) for part, leave_out in parsed if leave_out):
+        return False
+    return not wanted or any(part.fits(name) for part in wanted)
+
+
+def toggle_column(columns: Sequence[str], name: str, *, on: bool, names: Sequence[str]) -> list[str]:
+    """The entries with one column chosen, or left out, and the others of `names` as before; [] for all."""
+    exact = [(text, *parse_column(text)) for text in columns]
+    alike = {text for text, part, out in exact if not part.glob and part.text == name and out == on}
+    made = [text for text in columns if text not in alike]
+    if is_chosen(name, made) != on:
+        made.append(quote_column(name) if on else f"!{quote_column(name)}")
+    wanted = {n for n in names if is_chosen(n, columns) and n != name} | ({name} if on else set())
+    if not made or {n for n in names if is_chosen(n, made)} != wanted:
+        # A glob stands in the way, or it was the last entry of a list: leave out by name instead.
+        made = ["*", *(f"!{quote_column(n)}" for n in names if n not in wanted)]
+    return [] if all(is_chosen(n, made) for n in names) and made in (["*"], []) else made
+
+
+def quote_column(name: str) -> str:
+    """The entry of `columns` that means exactly this column, quoted only where it must be."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
 def quote_table(table: TableId) -> str:
     """The pattern that means exactly this table, quoted only where it must be."""
     return f"{_quote(table.namespace)}.{_quote(table.name)}"

@@ -80,7 +80,9 @@ class Gauges:
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         with self._lock:
-            if event.table is not None:
+            if event.kind in _WRONG:
+                self._fail(event.table, event.kind, event.data)
+            elif event.table is not None:
                 self._move(event.table, event.kind, event.data)
             else:
                 self._note(event.kind, event.data)
@@ -143,14 +145,17 @@ class Gauges:
                 names = ("inserted", "updated", "deleted")
                 lake = tuple(n + _whole(data, name) for n, name in zip(gauge.lake, names, strict=True))
                 gauge = replace(gauge, phase="in the lake", lake=(lake[0], lake[1], lake[2]))
-            case "table.failed":
-                gauge = replace(gauge, phase="failed")
-                self._say("error", f"{table} {_WRONG[kind]}: {data.get('error')}", _again(data))
         self._tables[table] = gauge
 
+    def _fail(self, table: TableId | None, kind: str, data: Mapping[str, Value]) -> None:
+        about = f"{table} " if table else ""
+        if table:
+            gauge = self._tables.get(table, TableGauge(table))
+            self._tables[table] = replace(gauge, phase="failed", at=self.clock())
+        hint = f"nothing to do: it is tried again in {data.get('seconds')} s"
+        self._say("error", f"{about}{_WRONG[kind]}: {data.get('error')}", hint)
+
     def _note(self, kind: str, data: Mapping[str, Value]) -> None:
-        if kind in _WRONG:
-            self._say("error", f"{_WRONG[kind]}: {data.get('error')}", _again(data))
         match kind:
             case "run.started":
                 self._tables, self.loading, self.drained_at = {}, {}, None
@@ -175,10 +180,6 @@ class Gauges:
         last = self._messages[-1] if self._messages else None
         if last is None or (last.level, last.text, last.hint) != (level, text, hint):
             self._messages.append(Message(self.clock(), level, text, hint))
-
-
-def _again(data: Mapping[str, Value]) -> str:
-    return f"nothing to do: it is tried again in {data.get('seconds')} s"
 
 
 def _whole(data: Mapping[str, Value], name: str) -> int:
