@@ -142,7 +142,7 @@ class Sheet:
         self.page.evaluate(
             "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
         )
-        self.page.locator(f"body[data-jp-theme-light='{str(not dark).lower()}']").wait_for()
+        self.page.locator(f"body[data-jp-theme-light='{str(not dark).lower()}']").wait_for(state="attached")
         self.page.wait_for_timeout(400)
 
     def ask(self, expression: str) -> Any:
@@ -189,10 +189,12 @@ def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[[str, Sequence[str]],
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(_LOCAL) else outside.append(r.url))
 
-    def make(name: str, cells: Sequence[str]) -> Sheet:
+    def make(name: str, cells: Sequence[str], first: str = "") -> Sheet:
         lab.write(f"{name}.ipynb", cells)
         opened = Sheet(lab, page, f"{name}.ipynb")
         opened.open()
+        if first:
+            page.evaluate(first)
         opened.run()
         return opened
 

@@ -53,7 +53,7 @@ function render({ model, el }) {
       chart("lag behind the source", points.map((p) => [p[0], p[3]]), span, "hw-chart-lag"),
     ]);
     refresh(messages, problems(said), showMessages);
-    refresh(progress, [said.tables, said.counts, said.loading], showProgress);
+    refresh(progress, [said.tables, said.counts, running ? said.loading : {}], showProgress);
     refresh(history, said.pulse ? said.pulse.runs : [], showHistory);
   }
 
@@ -68,7 +68,7 @@ function render({ model, el }) {
   function tileTexts(said, running) {
     const pulse = said.pulse || {};
     const wal = pulse.wal;
-    const lag = said.lag === null ? "–" : running ? span(said.lag) : span(Math.floor(said.lag));
+    const lag = said.lag === null ? "–" : said.lag === 0 ? "none" : running ? span(said.lag) : span(Math.floor(said.lag));
     const held = wal ? bytes(wal.retained_bytes) : "–";
     const room = !wal ? (said.away || pulse.away ? "the source cannot be asked" : "nothing is kept for us yet")
       : wal.room_bytes === null ? "no bound is known" : `room for ${bytes(Math.max(0, wal.room_bytes))} more${wal.seconds === null ? "" : `, for ${span(wal.seconds)}`}`;
@@ -127,7 +127,7 @@ function render({ model, el }) {
 
   function showProgress([tables, [count], loading]) {
     if (!tables.length) return [];
-    const more = loading.tables > 1 ? ` · ${number(loading.loaded)} of ${plural(loading.tables, "table")} loaded` : "";
+    const more = loading.tables > loading.loaded ? ` · ${number(loading.loaded)} of ${plural(loading.tables, "table")} loaded` : "";
     return [h("h4", {}, `Tables in this run: ${number(count)}${more}`), h("div", { class: "hw-scroll", tabindex: "0", role: "list", "aria-label": "tables in this run" }, tables.map(oneTable))];
   }
 

@@ -150,6 +150,8 @@ class RunMonitor(View):
         """How many seconds old a commit may be that is not in the raw log; None: nothing was read yet."""
         if self.gauges.drained_at is not None and self.background.state != "idle":
             return max(0.0, time.time() - self.gauges.drained_at)
+        if self._pulse is not None and self._pulse.behind_bytes == 0:
+            return 0.0
         read = self._pulse.read_until if self._pulse else None
         return (datetime.now(UTC) - read).total_seconds() if read else None
 

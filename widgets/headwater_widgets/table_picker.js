@@ -1,7 +1,7 @@
 // The catalogue comes in one message; only the rows in sight are in the page.
 
 const ROW = 30;
-const SIZES = [["any size", 0], ["1 MB and more", 2 ** 20], ["100 MB and more", 100 * 2 ** 20], ["1 GB and more", 2 ** 30]];
+const SIZES = [["any size", 0], ["≥ 1 MB", 2 ** 20], ["≥ 100 MB", 100 * 2 ** 20], ["≥ 1 GB", 2 ** 30]];
 const SORTS = [["by name", null], ["by rows", 2], ["by size", 3]];
 
 function render({ model, el }) {
@@ -18,7 +18,7 @@ function render({ model, el }) {
   const search = h("input", { class: "hw-input hw-search", type: "search", placeholder: "Search tables", "aria-label": "Search tables", spellcheck: "false" });
   const schema = pick("schema", [["all schemas", ""]]);
   const sized = pick("size", SIZES);
-  const keyed = pick("key", [["with and without key", ""], ["has a key", "yes"], ["has no key", "no"]]);
+  const keyed = pick("key", [["any key", ""], ["has a key", "yes"], ["no key", "no"]]);
   const shown = pick("show", [["all tables", ""], ["selected", "on"], ["not selected", "off"], ["changed", "changed"]]);
   const sort = pick("order", SORTS.map(([label], n) => [label, n]));
   const treeButton = h("button", { class: "hw-button hw-toggle", onclick: () => setTree(true) }, "Tree");
