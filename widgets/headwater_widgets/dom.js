@@ -44,7 +44,7 @@ function number(count) {
 
 function compact(count) {
   if (count === null || count === undefined) return "–";
-  if (count < 10000) return number(count);
+  if (count < 100000) return number(count);
   return new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 }).format(count);
 }
 

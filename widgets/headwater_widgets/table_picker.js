@@ -72,6 +72,7 @@ function render({ model, el }) {
     treeButton.setAttribute("aria-pressed", String(state.tree));
     listButton.setAttribute("aria-pressed", String(!state.tree));
     rows.style.height = `${state.view.length * ROW}px`;
+    list.style.height = `${Math.min(420, state.view.length * ROW + 8)}px`;
     empty.hidden = state.view.length > 0;
     list.hidden = state.view.length === 0;
     paint();
@@ -292,8 +293,9 @@ function render({ model, el }) {
   const heard = {
     tables(said) {
       ui.complain("");
-      Object.assign(state, { file: said.file, schemas: said.schemas, tables: said.tables, fields: said.fields, masks: said.masks });
-      state.names = said.tables.map(([place, name]) => `${said.schemas[place]}.${name}`.toLowerCase());
+      const tables = JSON.parse(said.tables);
+      Object.assign(state, { file: said.file, schemas: said.schemas, tables, fields: said.fields, masks: said.masks });
+      state.names = tables.map(([place, name]) => `${said.schemas[place]}.${name}`.toLowerCase());
       state.chosen = new Set(said.chosen);
       state.marks = new Map(said.marks.map(([index, ...mark]) => [index, mark]));
       const before = schema.value;

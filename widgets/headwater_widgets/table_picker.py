@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -195,7 +196,8 @@ class TablePicker(View):
         ]
         chosen = [self._index[t] for t in self._draft.chosen]
         fields = [f for f in table_fields() if f.name not in _OWN_PLACE]
-        self.tell("tables", file=self._path.name, schemas=schemas, tables=tables, chosen=sorted(chosen),
+        # As one text: the kernel looks into every value of a message, and these are many.
+        self.tell("tables", file=self._path.name, schemas=schemas, tables=json.dumps(tables), chosen=sorted(chosen),
                   fields=describe_fields(fields), masks=_mask_kinds(), marks=self._marks(None))  # fmt: skip
         self._tell_draft([])
 
