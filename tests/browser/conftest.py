@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -26,11 +27,10 @@ expect.set_options(timeout=20_000)
 
 
 class Lab:
-    """A running JupyterLab over a folder of its own."""
+    """What `make lab` starts, in a folder of its own: JupyterLab, and the demo's database."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "work"
-        self.folder.mkdir()
         self._home = home
         self.token = "for-this-test-only"
         [self._port] = free_ports(1)
@@ -42,12 +42,13 @@ class Lab:
         env |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings")}
         env |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "HEADWATER_MASK_KEY": "k" * 40}
         words = [
-            "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self._port}",
+            str(self.folder), str(ROOT / "notebooks"),
+            "--no-browser", "--ip=127.0.0.1", f"--port={self._port}",
             "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}",
-            f"--ServerApp.root_dir={self.folder}", "--LabApp.extension_manager=readonly",
+            "--LabApp.extension_manager=readonly",
             "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
-        self._process = spawn([sys.executable, "-m", "jupyterlab", *words], home / "lab.log", env)
+        self._process = spawn([sys.executable, "-m", "headwater.demo.lab", *words], home / "lab.log", env)
 
     def wait(self) -> None:
         ends = time.monotonic() + 90
@@ -96,6 +97,7 @@ class Lab:
         return json.loads("".join(said).partition("@@")[2])
 
     def stop(self) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)  # the group that `spawn` made: JupyterLab too
         end(self._process)
 
 

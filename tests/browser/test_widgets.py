@@ -220,13 +220,14 @@ TYPING = """async (text) => {
   return taken;
 }"""
 
-#: Milliseconds from the moment the catalogue's view is in the page until its first row is.
+#: Milliseconds from the moment the next picker's frame is in the page until its first rows are painted.
 FIRST_PAINT = """() => {
   window.firstPaint = null;
-  let began = document.querySelector(".hw") ? performance.now() : null;
+  for (const old of document.querySelectorAll(".hw")) old.dataset.old = "yes";
+  let began = null;
   new MutationObserver(() => {
-    if (began === null && document.querySelector(".hw")) began = performance.now();
-    if (window.firstPaint === null && document.querySelector(".hw-item")) {
+    if (began === null && document.querySelector(".hw:not([data-old])")) began = performance.now();
+    if (window.firstPaint === null && document.querySelector(".hw:not([data-old]) .hw-item")) {
       requestAnimationFrame(() => (window.firstPaint = performance.now() - began));
     }
   }).observe(document, { childList: true, subtree: true });
@@ -240,11 +241,12 @@ def test_five_thousand_tables_and_the_keyboard(sheet: Open, lab: Lab, pg: Databa
     picker = opened.widget("Tables")
     status = picker.get_by_role("status")
     expect(status).to_have_text("250 of 5,000 tables selected")
-    first = opened.page.evaluate("() => window.firstPaint")
-    if first >= 1000:  # the machine was busy with something else: once more, in a page that is warm
+    first = opened.page.wait_for_function("() => window.firstPaint").json_value()
+    if first >= 1000:  # the machine was busy with something else: once more
         opened.page.evaluate(FIRST_PAINT)
-        picker.get_by_role("button", name="Reload").click()
+        opened.run()
         first = opened.page.wait_for_function("() => window.firstPaint").json_value()
+        expect(status).to_have_text("250 of 5,000 tables selected")
     keys = opened.page.evaluate(TYPING, "schema_07 table_18")
     print(f"first paint {first:.0f} ms; keys {[round(k) for k in keys]} ms")
     assert first < 1000

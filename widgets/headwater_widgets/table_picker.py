@@ -194,10 +194,10 @@ class TablePicker(View):
             ]
             for i in self._infos
         ]
-        chosen = [self._index[t] for t in self._draft.chosen]
+        chosen = sorted(self._index[t] for t in self._draft.chosen)
         fields = [f for f in table_fields() if f.name not in _OWN_PLACE]
         # As one text: the kernel looks into every value of a message, and these are many.
-        self.tell("tables", file=self._path.name, schemas=schemas, tables=json.dumps(tables), chosen=sorted(chosen),
+        self.tell("tables", file=self._path.name, schemas=schemas, tables=json.dumps(tables), chosen=chosen,
                   fields=describe_fields(fields), masks=_mask_kinds(), marks=self._marks(None))  # fmt: skip
         self._tell_draft([])
 
