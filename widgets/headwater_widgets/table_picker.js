@@ -47,21 +47,24 @@ function render({ model, el }) {
     refilter();
   }
 
-  function fits(index, words) {
-    const [place, , , size, key] = state.tables[index];
-    const name = state.names[index];
-    if (schema.value !== "" && place !== Number(schema.value)) return false;
-    if (Number(sized.value) > 0 && (size || 0) < Number(sized.value)) return false;
-    if (keyed.value && key !== (keyed.value === "yes")) return false;
-    if (shown.value === "changed" && !state.changed.has(index)) return false;
-    if ((shown.value === "on" || shown.value === "off") && state.chosen.has(index) !== (shown.value === "on")) return false;
-    return words.every((word) => name.includes(word));
+  // The filters as one function; what the inputs say is read once, not once for each of thousands of tables.
+  function filter(words) {
+    const [place, least, key, show] = [schema.value, Number(sized.value), keyed.value, shown.value];
+    return (index) => {
+      const table = state.tables[index];
+      if (place !== "" && table[0] !== Number(place)) return false;
+      if (least > 0 && (table[3] || 0) < least) return false;
+      if (key && table[4] !== (key === "yes")) return false;
+      if (show === "changed" && !state.changed.has(index)) return false;
+      if ((show === "on" || show === "off") && state.chosen.has(index) !== (show === "on")) return false;
+      return words.every((word) => state.names[index].includes(word));
+    };
   }
 
   // Tables that fit, under their schemas or in the order asked for.
   function refilter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fitting = [...state.tables.keys()].filter((index) => fits(index, words));
+    const fitting = [...state.tables.keys()].filter(filter(words));
     const column = SORTS[Number(sort.value)][1];
     if (column !== null) fitting.sort((a, b) => (state.tables[b][column] || 0) - (state.tables[a][column] || 0));
     const before = state.view[state.active];
@@ -83,8 +86,8 @@ function render({ model, el }) {
     const bySchema = new Map();
     for (const index of fitting) {
       const place = state.tables[index][0];
-      if (!bySchema.has(place)) bySchema.set(place, []);
-      bySchema.get(place).push(index);
+      const inside = bySchema.get(place);
+      inside ? inside.push(index) : bySchema.set(place, [index]);
     }
     const view = [];
     for (const place of [...bySchema.keys()].sort((a, b) => a - b)) {
