@@ -7,6 +7,8 @@ const STATES = {
 const MODES = [["run", "Run once: load what is new, catch up"], ["follow", "Follow: go on until stopped"], ["full", "Full: read all tables again"]];
 const WIDTH = 400;
 const HEIGHT = 80;
+// Seconds between two points that belong to different runs.
+const GAP = 4;
 
 function render({ model, el }) {
   const send = (message) => model.send(message);
@@ -75,7 +77,7 @@ function render({ model, el }) {
     const share = wal && wal.room_bytes !== null ? wal.retained_bytes / Math.max(1, wal.retained_bytes + Math.max(0, wal.room_bytes)) : null;
     return [
       ["Rows per second", compact(said.speed), `${number(said.counts[1])} rows of ${plural(said.counts[0], "table")}`, null, ""],
-      ["Lag", lag, pulse.behind === null || pulse.behind === undefined ? "" : `${bytes(pulse.behind)} of log not in the raw log`, null, ""],
+      ["Lag", lag, pulse.behind === null || pulse.behind === undefined ? "" : pulse.behind === 0 ? "the raw log holds all of it" : `${bytes(pulse.behind)} of log not in the raw log`, null, ""],
       ["Log the source keeps for us", held, room, share, wal ? wal.level : ""],
       ["Raw log", pulse.entries ? plural(pulse.entries, "entry", "entries") : "empty", pulse.position ? `at ${pulse.position}` : "not run yet", null, ""],
     ];
@@ -87,20 +89,27 @@ function render({ model, el }) {
     return h("div", { class: "hw-tile" }, h("div", { class: "hw-tile-name" }, name), h("div", { class: "hw-tile-value" }, value), h("div", { class: "hw-tile-more", title: printable(more) }, printable(more)), meter);
   }
 
+  // Both charts over the same time, the lines broken where nothing ran.
   function chart(title, points, text, kind) {
+    const [first, last] = points.length ? [points[0][0], points[points.length - 1][0]] : [0, 1];
     const known = points.filter((p) => p[1] !== null);
     const highest = Math.max(...known.map((p) => p[1]), 0);
-    const top = highest || 1;
-    const [first, last] = known.length ? [known[0][0], known[known.length - 1][0]] : [0, 1];
-    const x = (at) => ((at - first) / Math.max(1, last - first)) * WIDTH;
-    const y = (value) => HEIGHT - (value / top) * (HEIGHT - 6);
-    const line = known.map((p) => `${x(p[0]).toFixed(1)},${y(p[1]).toFixed(1)}`).join(" ");
+    const x = (at) => (((at - first) / Math.max(1, last - first)) * WIDTH).toFixed(1);
+    const y = (value) => (HEIGHT - (value / (highest || 1)) * (HEIGHT - 6)).toFixed(1);
+    const runs = [];
+    for (const point of known) {
+      const run = runs[runs.length - 1];
+      if (run && point[0] - run[run.length - 1][0] < GAP) run.push(point);
+      else runs.push([point]);
+    }
     const newest = known.length ? text(known[known.length - 1][1]) : "–";
     const label = known.length ? `${title}: now ${newest}, at most ${text(highest)} in the last ${span(last - first)}` : `${title}: no figures yet`;
-    const lines = [0, 0.5, 1].map((part) => h("svg:line", { class: "hw-chart-grid", x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) }));
-    const drawn = known.length > 1 ? [
-      h("svg:polygon", { class: "hw-chart-area", points: `${x(first)},${HEIGHT} ${line} ${x(last)},${HEIGHT}` }),
-      h("svg:polyline", { class: "hw-chart-line", points: line })] : [];
+    const lines = [0, 0.5, 1].map((part) => h("svg:line", { class: "hw-chart-grid", x1: 0, x2: WIDTH, y1: y(highest * part), y2: y(highest * part) }));
+    const drawn = runs.filter((run) => run.length > 1).flatMap((run) => {
+      const line = run.map(([at, value]) => `${x(at)},${y(value)}`).join(" ");
+      return [h("svg:polygon", { class: "hw-chart-area", points: `${x(run[0][0])},${HEIGHT} ${line} ${x(run[run.length - 1][0])},${HEIGHT}` }),
+        h("svg:polyline", { class: "hw-chart-line", points: line })];
+    });
     const svg = h("svg:svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, lines, drawn);
     const foot = known.length > 1 ? [`at most ${text(highest)}`, `last ${span(last - first)}`] : ["starts with a run", ""];
     return h("div", { class: `hw-chart ${kind}` },
@@ -148,7 +157,7 @@ function render({ model, el }) {
 
   function showHistory(runs) {
     if (!runs.length) return [];
-    const head = h("tr", {}, ...[["began", ""], ["mode", ""], ["outcome", ""], ["took", "hw-right"], ["tables", "hw-right"], ["rows", "hw-right"], ["models", "hw-right"], ["", ""]].map(([text, kind]) => h("th", { scope: "col", class: kind }, text)));
+    const head = h("tr", {}, ...[["began", ""], ["mode", ""], ["outcome", ""], ["took", "hw-right"], ["tables", "hw-right"], ["rows", "hw-right"], ["models", "hw-right"], ["said", ""]].map(([text, kind]) => h("th", { scope: "col", class: kind }, text)));
     return [h("h4", {}, "History"), h("div", { class: "hw-scroll", tabindex: "0" }, h("table", { class: "hw-history" }, h("thead", {}, head), h("tbody", {}, runs.map(oneRun))))];
   }
 
