@@ -1,5 +1,5 @@
 # Everything here works on a fresh Debian with Python 3.11, make and a C library; as root or not.
-.PHONY: setup servers demo test lint bench clean
+.PHONY: setup servers demo lab test lint bench clean
 
 PYTHON ?= python3
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -10,6 +10,11 @@ export UV_PYTHON_DOWNLOADS = never
 demo: $(filter .uv/%,$(UV))
 	$(SYNC) --no-dev --extra demo
 	.venv/bin/headwater demo $(ARGS)
+
+# JupyterLab on a database of its own, with notebook 01 open; what you do there stays in headwater-lab/.
+lab: $(filter .uv/%,$(UV))
+	$(SYNC) --no-dev --extra demo --extra notebook
+	.venv/bin/python -m headwater.demo.lab headwater-lab notebooks $(ARGS)
 
 test: setup lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -38,9 +43,9 @@ MAKE_UV = $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv
 	  || { rm -rf .uv; $(APT) update; $(APT) install -y --no-install-recommends python3-venv && $(MAKE_UV); }
 
 # Servers for the tests: PostgreSQL 15, and Ceph for a real S3. Later PostgreSQLs come as wheels.
-# Java is for Spark, as a reader.
-SERVERS = /usr/bin/java /usr/lib/postgresql/15/bin/postgres /usr/bin/ceph-mon /usr/bin/ceph-osd /usr/bin/radosgw /usr/bin/ceph
-PACKAGES = openjdk-17-jre-headless postgresql-15 ceph-common ceph-mon ceph-osd radosgw
+# Java is for Spark, as a reader; a browser is for the widgets.
+SERVERS = /usr/bin/java /usr/bin/chromium /usr/lib/postgresql/15/bin/postgres /usr/bin/ceph-mon /usr/bin/ceph-osd /usr/bin/radosgw /usr/bin/ceph
+PACKAGES = openjdk-17-jre-headless chromium chromium-sandbox fonts-dejavu-core postgresql-15 ceph-common ceph-mon ceph-osd radosgw
 APT = $(if $(filter 0,$(shell id -u)),,sudo -n )env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=500
 
 servers:
@@ -49,5 +54,5 @@ servers:
 	  || echo "make: no rights to install $(PACKAGES); tests that need them are skipped"
 
 clean:
-	rm -rf build dist headwater-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist headwater-demo headwater-lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find toolkit widgets tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,6 +36,8 @@ RETRY_SECONDS = 900.0
 LOOK_PAUSE = 10.0
 #: Seconds between records.
 RECORD_PAUSE = 1.0
+#: Seconds between two words about how far the source was read.
+DRAIN_PAUSE = 1.0
 
 
 class _Stopped(Exception):
@@ -143,7 +145,7 @@ class Follow:
     # Capture.
 
     def _capture(self) -> None:
-        capture, away, source = None, 0.0, self._runner.parts.source
+        capture, away, source, said = None, 0.0, self._runner.parts.source, 0.0
         while not self._ending.is_set():
             try:
                 capture = capture or self._started()
@@ -153,6 +155,9 @@ class Follow:
                     if done.entries and done.reached is not None:
                         self._news.set()
                         self._seen = source.show(source.head()), source.behind(done.reached)
+                    if (now := monotonic()) - said >= DRAIN_PAUSE:
+                        said = now
+                        self._tell("changes.drained", None, {"seconds": round(now - began, 3)})
                     self._ending.wait(max(0.0, self._pause - (monotonic() - began)))
             except _Stopped:
                 return

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
     from headwater.quarantine.problems import Problem
+    from headwater.pulse import Pulse
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.reading import Reader
@@ -138,15 +139,26 @@ def choosable(infos: Sequence[TableInfo]) -> dict[TableId, TableInfo]:
 class Pipeline:
     """One pipeline, opened. Close it, or use it in a `with` statement."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, path: Path | None = None) -> None:
+        """`path` is the file that the config was read from, where there is one."""
         self.config = config
+        self.path = path
         self._parts: Parts | None = None
         self._lent: Parts | None = None
 
     @classmethod
     def open(cls, source: str | Path | Config = "headwater.yml") -> Pipeline:
         """Open a pipeline file, or a `Config` made elsewhere; raises ConfigError."""
-        return cls(source if isinstance(source, Config) else configuration.load(source))
+        if isinstance(source, Config):
+            return cls(source)
+        return cls(configuration.load(source), Path(source).absolute())
+
+    def reload(self) -> None:
+        """Read the file again, if there is one; raises ConfigError, and then all stays as it was."""
+        if self.path is not None:
+            config = configuration.load(self.path)
+            self.close()
+            self.config = config
 
     def __enter__(self) -> Self:
         return self
@@ -329,6 +341,12 @@ class Pipeline:
             runs=last_runs(parts.state, self.config.name, 5),
             holder=holder(parts.state, self.config.name),
         )
+
+    def pulse(self) -> Pulse:
+        """Where the pipeline stands in a few figures: `status` without the tables."""
+        from headwater.pulse import take_pulse
+
+        return take_pulse(self.parts)
 
     def compact(self, tables: Sequence[str] | None = None) -> Sequence[TableId]:
         """Move the changes of tables (patterns; default: all) into the files of mirror and history, now.

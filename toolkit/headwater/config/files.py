@@ -50,19 +50,27 @@ _INIT = "headwater init   (writes one to start from)"
 
 def load_file(path: Path) -> Config:
     """Read and check a file."""
+    return parse_text(decode(path, read_bytes(path)), str(path), path.resolve().parent)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file as it is."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", hint=_INIT) from None
     except (OSError, ValueError) as failed:
         reason = failed.strerror if isinstance(failed, OSError) else "its name holds a NUL byte"
         raise ConfigError(f"{path} cannot be read: {reason}", hint="headwater -c PATH ...") from None
+
+
+def decode(path: Path, data: bytes) -> str:
+    """A file's text, without a byte order mark."""
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as failed:
         line = data[: failed.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
-    return parse_text(text, str(path), path.resolve().parent)
 
 
 def parse_text(text: str, name: str, folder: Path) -> Config:

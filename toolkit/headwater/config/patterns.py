@@ -78,6 +78,34 @@ def parse_column(text: str) -> tuple[Part, bool]:
     return _part(found), leave_out
 
 
+def is_chosen(name: str, columns: Sequence[str]) -> bool:
+    """Whether a column is copied: some entry fits it and no `!` entry does; without entries all are."""
+    parsed = [parse_column(text) for text in columns]
+    wanted = [part for part, leave_out in parsed if not leave_out]
+    if any(part.fits(name) for part, leave_out in parsed if leave_out):
+        return False
+    return not wanted or any(part.fits(name) for part in wanted)
+
+
+def toggle_column(columns: Sequence[str], name: str, *, on: bool, names: Sequence[str]) -> list[str]:
+    """The entries with one column chosen, or left out, and the others of `names` as before; [] for all."""
+    exact = [(text, *parse_column(text)) for text in columns]
+    alike = {text for text, part, out in exact if not part.glob and part.text == name and out == on}
+    made = [text for text in columns if text not in alike]
+    if is_chosen(name, made) != on:
+        made.append(quote_column(name) if on else f"!{quote_column(name)}")
+    wanted = {n for n in names if is_chosen(n, columns) and n != name} | ({name} if on else set())
+    if not made or {n for n in names if is_chosen(n, made)} != wanted:
+        # A glob stands in the way, or it was the last entry of a list: leave out by name instead.
+        made = ["*", *(f"!{quote_column(n)}" for n in names if n not in wanted)]
+    return [] if all(is_chosen(n, made) for n in names) and made in (["*"], []) else made
+
+
+def quote_column(name: str) -> str:
+    """The entry of `columns` that means exactly this column, quoted only where it must be."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
 def quote_table(table: TableId) -> str:
     """The pattern that means exactly this table, quoted only where it must be."""
     return f"{_quote(table.namespace)}.{_quote(table.name)}"
@@ -94,8 +122,8 @@ def select(patterns: Sequence[str], tables: Sequence[TableId]) -> list[TableId]:
     for pattern in parsed:
         if not _fits_some(pattern, known, tables):
             raise ConfigError(f"{pattern.text!r} fits no table of the source", hint=_near(pattern, tables))
-    wanted = _fitting([p for p in parsed if not p.leave_out], tables)
-    unwanted = _fitting([p for p in parsed if p.leave_out], tables)
+    wanted = fitting([p for p in parsed if not p.leave_out], tables)
+    unwanted = fitting([p for p in parsed if p.leave_out], tables)
     picked = [t for t in tables if t in wanted and t not in unwanted]
     if not picked:
         raise ConfigError(
@@ -110,7 +138,8 @@ def _fits_some(pattern: Pattern, known: frozenset[TableId], tables: Sequence[Tab
     return pattern.leave_out or any(pattern.fits(t) for t in tables)
 
 
-def _fitting(patterns: Sequence[Pattern], tables: Sequence[TableId]) -> set[TableId]:
+def fitting(patterns: Sequence[Pattern], tables: Sequence[TableId]) -> set[TableId]:
+    """The tables that some pattern fits, exclusions taken as patterns like the others."""
     # Names without wildcards are looked up, so that 10,000 of them over 10,000 tables stay cheap.
     exact = {p.exact for p in patterns if p.exact is not None}
     globs = [p for p in patterns if p.exact is None]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from headwater.config import Config, Mask, TableSpec, parse_column, parse_pattern, quote_table
+from headwater.config.patterns import is_chosen
 from headwater.errors import PreflightFailed
 from headwater.masking.functions import KEYED, SHOWN
 from headwater.model import Column, TableId, TableSchema
@@ -158,15 +159,7 @@ def _near(name: str, names: Sequence[str]) -> str:
 
 def _configured(column: Column, spec: TableSpec) -> Mask | None:
     """The mask that the configuration gives; DROP too for a column that is not chosen."""
-    return spec.masks.get(column.source_name) if _chosen(column.source_name, spec.columns) else DROP
-
-
-def _chosen(name: str, columns: Sequence[str]) -> bool:
-    parsed = [parse_column(text) for text in columns]
-    wanted = [part for part, leave_out in parsed if not leave_out]
-    if any(part.fits(name) for part, leave_out in parsed if leave_out):
-        return False
-    return not wanted or any(part.fits(name) for part in wanted)
+    return spec.masks.get(column.source_name) if is_chosen(column.source_name, spec.columns) else DROP
 
 
 def _guarded(schema: TableSchema) -> tuple[Column, ...]:
