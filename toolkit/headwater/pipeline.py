@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
-    from headwater.quarantine.problems import Problem
     from headwater.pulse import Pulse
+    from headwater.quarantine.problems import Problem
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.reading import Reader
