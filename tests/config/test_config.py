@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from headwater.config import (
     Config,
     DbtConfig,
+    Files,
+    GlueConfig,
     HistoryNames,
     Mask,
     Names,
@@ -70,7 +72,14 @@ history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg, keep_staging: no}
 names: {current: dw_<table>, history: <table>_h, case: upper}
 dbt: {project: analytics, folder: models/raw}
-lake: {compact: always}
+lake:
+  compact: always
+  compression: snappy
+  file_size: 64MB
+  slices: 2
+  format: [delta, iceberg]
+  csv_compression: bzip2
+  glue: {database: shop, region: eu-west-1}
 mask_key: file:secrets/mask
 state: my.db
 memory_limit: 2 GiB
@@ -82,9 +91,9 @@ CONFIG = parse(WHOLE, folder="/srv/shop")
 def test_every_field_means_what_it_says() -> None:
     end = datetime(2998, 12, 31, 22, tzinfo=UTC)
     history = HistoryNames("start_date", "end_date", "is_current", end)
-    odd = TableSpec(
-        TableId("odd", "a.b"), "history", replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC))
-    )
+    far = replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC))
+    views = {"formats": ("iceberg",), "csv_compression": "bzip2"}
+    odd = TableSpec(TableId("odd", "a.b"), "history", far, **views)
     expected = Config(
         name="shop",
         source={
@@ -100,10 +109,12 @@ def test_every_field_means_what_it_says() -> None:
         },
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
-            "public.orders": TableSpec(TableId("public", "orders"), "mirror", history, called="sales"),
+            "public.orders": TableSpec(
+                TableId("public", "orders"), "mirror", history, called="sales", **views
+            ),
             'odd."a.b"': odd,
             "hr.*": TableSpec(
-                TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
+                TableId("hr", "*"), "history", history, columns=("*", "!internal_*"), **views,
                 masks={
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
                     "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
@@ -116,6 +127,9 @@ def test_every_field_means_what_it_says() -> None:
         names=Names("dw_<table>", "<table>_h", "upper"),
         dbt=DbtConfig("/srv/shop/analytics", "models/raw"),
         compact="always",
+        files=Files("snappy", "64MB", 2),
+        **views,
+        glue=GlueConfig("shop", "eu-west-1"),
         mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",
