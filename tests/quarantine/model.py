@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from headwater.casts import read_cast
 from headwater.config import TableSpec
 from headwater.quarantine.rows import waiting_rows
-from oracle.story import TABLE, Batch, Row, Told
+from oracle.story import TABLE, Row, Told
 from oracle.world import World, plain
 
 #: Of these texts only a mended rule takes those that have a time.
@@ -130,8 +130,3 @@ def check_model(told: Told, world: World) -> None:
 def _values(rows: dict[object, Row]) -> dict[object, Row]:
     """A column that came later is no cell of an older row, and NULL in the lake."""
     return {key: {name: cell for name, cell in row.items() if cell is not None} for key, row in rows.items()}
-
-
-def batch_of(rows: list[Row], told: Told) -> Batch:
-    """One more batch of changes."""
-    return Batch(told.schema, rows, "changes", told.epoch)

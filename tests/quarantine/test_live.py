@@ -1,4 +1,4 @@
-"""On a real server: casts in a pipeline file, through raw log, lake and dbt; quarantine by the command line."""
+"""On a real server: casts in a pipeline file, to the lake and through dbt; quarantine on the command line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import duckdb
 import pytest
 import yaml
 
+from headwater.cli import main
+from headwater.errors import CastFailed, PreflightFailed
 from live.pipelines import Runner
 from servers.postgres import Database
 
@@ -19,7 +21,8 @@ pytestmark = pytest.mark.live
 
 TABLE = """
 CREATE TABLE vbak (
-    vbeln text PRIMARY KEY, erdat char(8), erzet int, netwr text, posnr text, menge text, ts text, guid bytea, note text
+    vbeln text PRIMARY KEY, erdat char(8), erzet int, netwr text, posnr text, menge text, ts text, guid bytea,
+    note text
 );
 INSERT INTO vbak VALUES
     ('0001', '20180305', 93000, '12.50', '10', '1.5', '2018-03-05 17:08:09', '\\xdead01', 'a'),
@@ -37,6 +40,9 @@ CASTS: dict[str, Any] = {
     "ts": "@T(yyyy-MM-dd HH:mm:ss)",
     "guid": "hex",
 }
+
+
+MENDED = {**CASTS, "erdat": {**CASTS["erdat"], "empty": ["00000000", "20181399"]}}
 
 
 def configure(runner: Runner, casts: object, **more: object) -> None:
@@ -57,93 +63,114 @@ def runner(pg: Database, tmp_path: Path) -> Runner:
     return Runner(tmp_path / "p", pg.url)
 
 
-def test_from_the_source_to_the_warehouse_and_through_the_quarantine(pg: Database, runner: Runner) -> None:
-    configure(runner, CASTS)
-    first = runner.json("run")
-    assert first["tables"]["public.bag"]["parked"] == 1 and first["tables"]["public.vbak"]["parked"] == 0
-    vbak = "SELECT vbeln, erdat, erzet, netwr, posnr, menge, ts, guid FROM stg_public__vbak ORDER BY vbeln"
-    row = (
-        "0001",
-        date(2018, 3, 5),
-        time(9, 30),
-        Decimal("12.50"),
-        10,
-        1.5,
-        datetime(2018, 3, 5, 17, 8, 9),
-        "DEAD01",
-    )
-    assert warehouse(runner, vbak)[0] == row
-    assert warehouse(runner, vbak)[1][1:3] == (None, None)
-    report = runner.json("verify")
-    assert report["equal"]
-    checks = {t["table"]: t for t in report["tables"]}
-    assert checks["public.vbak"]["retyped"] == list(CASTS) and checks["public.bag"]["waiting"] == 1
-    assert "cast to another type, not compared" in runner.run("verify").stdout
+VBAK = "SELECT vbeln, erdat, erzet, netwr, posnr, menge, ts, guid FROM stg_public__vbak ORDER BY vbeln"
+PAST = (
+    "SELECT note, erdat, valid_to IS NULL FROM stg_public__vbak__history WHERE vbeln = '0001' "
+    "ORDER BY valid_from, _hw_seq"
+)
 
+
+def spoil(pg: Database) -> None:
+    """A day that is none, a change behind it, and one of another key."""
     pg.run("UPDATE vbak SET erdat = '20181399', note = 'bad' WHERE vbeln = '0001'")
-    pg.run(
-        "UPDATE vbak SET note = 'behind' WHERE vbeln = '0001'; UPDATE vbak SET note = 'flows' WHERE vbeln = '0002'"
-    )
-    second = runner.json("run")
-    assert second["tables"]["public.vbak"]["parked"] == 2
-    assert [r[1] for r in warehouse(runner, vbak)] == [date(2018, 3, 5), None]
-    assert warehouse(runner, "SELECT note FROM stg_public__vbak ORDER BY vbeln") == [("a",), ("flows",)]
-    pg.run("UPDATE vbak SET erdat = '20180401', note = 'later' WHERE vbeln = '0001'")
-    runner.run("run")
-    (queue,) = [q for q in runner.json("quarantine", "list")["tables"] if q["table"] == "public.vbak"]
-    # The second update carries the bad day too: it is the row's.
-    assert (queue["misfits"], queue["queued"], queue["keys"], queue["columns"]) == (2, 1, 1, "erdat")
-    rows = runner.json("quarantine", "show", "public.vbak", "--key", "vbeln=0001")["rows"]
-    assert [r["row"]["note"] for r in rows] == ["bad", "behind", "later"]
-    assert rows[0]["row"]["erdat"] == "20181399" and "erdat" in rows[0]["rules"] and not rows[2]["rules"]
-    assert any(t["waiting"] == 3 for t in runner.json("status")["tables"])
-    assert runner.json("verify")["equal"]
-    kept = runner.json("quarantine", "retry")
-    assert {q["table"] for q in kept["waiting"]} == {"public.vbak", "public.bag"}
+    pg.run("UPDATE vbak SET erdat = '20180401', note = 'behind' WHERE vbeln = '0001'")
+    pg.run("UPDATE vbak SET note = 'flows' WHERE vbeln = '0002'")
 
-    mended = {**CASTS, "erdat": {**CASTS["erdat"], "empty": ["00000000", "20181399"]}}
-    configure(runner, mended)
-    done = runner.json("quarantine", "retry")
-    assert [q["table"] for q in done["waiting"]] == ["public.bag"]
-    assert warehouse(runner, vbak)[0][1] == date(2018, 4, 1)
-    past = "SELECT note, erdat, valid_to IS NULL FROM stg_public__vbak__history WHERE vbeln = '0001' ORDER BY valid_from, _hw_seq"
-    assert warehouse(runner, past) == [
-        ("a", date(2018, 3, 5), False), ("bad", None, False), ("behind", None, False), ("later", date(2018, 4, 1), True)
-    ]  # fmt: skip
+
+def test_the_warehouse_is_as_if_the_mended_rule_had_always_been(pg: Database, runner: Runner) -> None:
+    configure(runner, CASTS)
     with runner.open() as pipeline:
-        found = pipeline.history("public.vbak").filter("vbeln = '0001'").order("_hw_seq").fetchall()
-        assert [r[8] for r in found] == ["a", "bad", "behind", "later"]
-    assert runner.json("verify")["equal"]
+        first = pipeline.run().tables
+    assert (first["public.bag"].parked, first["public.vbak"].parked) == (1, 0)
+    day, moment = date(2018, 3, 5), datetime(2018, 3, 5, 17, 8, 9)
+    row = ("0001", day, time(9, 30), Decimal("12.50"), 10, 1.5, moment, "DEAD01")
+    rows = warehouse(runner, VBAK)
+    assert rows[0] == row and rows[1][1:3] == (None, None)
+    spoil(pg)
+    with runner.open() as pipeline:
+        assert pipeline.run().tables["public.vbak"].parked == 2
+        assert [r[1] for r in warehouse(runner, VBAK)] == [day, None]
+        assert warehouse(runner, "SELECT note FROM stg_public__vbak ORDER BY 1") == [("a",), ("flows",)]
+        assert pipeline.verify().equal
+    configure(runner, MENDED)
+    with runner.open() as pipeline:
+        assert pipeline.retry().mode == "retry"
+        later = date(2018, 4, 1)
+        assert warehouse(runner, VBAK)[0][1] == later
+        truth = [("a", day, False), ("bad", None, False), ("behind", later, True)]
+        assert warehouse(runner, PAST) == truth
+        found = pipeline.history("public.vbak").filter("vbeln = '0001'").order("_hw_seq")
+        assert found.project("note, erdat, is_current").fetchall() == truth
+        assert pipeline.verify().equal
+        assert pipeline.retry().models_built == 0, "nothing changed, so nothing is built"
 
-    runner.json("quarantine", "drop", "public.bag")
-    assert runner.json("quarantine", "list") == {"tables": []}
-    bag = "SELECT day, n, _hw_text FROM stg_public__bag ORDER BY n, day"
-    day = date(2018, 1, 1)
-    assert warehouse(runner, bag) == [(day, 1, None), (day, 1, None), (None, 2, '{"day":"oops"}')]
+
+def test_the_quarantine_on_the_command_line(
+    pg: Database, runner: Runner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runner.folder)
+    monkeypatch.setenv("SOAK_PASSWORD", runner.environment["SOAK_PASSWORD"])
+
+    def call(*words: str) -> Any:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    configure(runner, CASTS)
+    call("run", "--no-dbt")
+    spoil(pg)
+    call("run", "--no-dbt")
+    queues = {q["table"]: q for q in call("quarantine", "list")["tables"]}
+    vbak = queues["public.vbak"]
+    assert (vbak["misfits"], vbak["queued"], vbak["keys"], vbak["columns"]) == (1, 1, 1, "erdat")
+    assert (queues["public.bag"]["misfits"], queues["public.bag"]["keys"]) == (1, None)
+    rows = call("quarantine", "show", "public.vbak", "--key", "vbeln=0001")["rows"]
+    assert [r["row"]["note"] for r in rows] == ["bad", "behind"]
+    assert rows[0]["row"]["erdat"] == "20181399" and "erdat" in rows[0]["rules"] and not rows[1]["rules"]
+    assert call("quarantine", "show", "public.vbak", "--key", "0002") == {"rows": []}
+    assert {t["table"]: t["waiting"] for t in call("status")["tables"]} == {"public.vbak": 2, "public.bag": 1}
+    report = call("verify")
+    checks = {t["table"]: t for t in report["tables"]}
+    assert report["equal"] and checks["public.vbak"]["retyped"] == list(CASTS)
+    assert (checks["public.vbak"]["waiting"], checks["public.bag"]["waiting"]) == (1, 1)
+    assert {q["table"] for q in call("quarantine", "retry", "--no-dbt")["waiting"]} == set(queues)
+
+    dropped = call("quarantine", "drop", "public.vbak", "--key", "0001", "--no-dbt")
+    assert dropped["mode"] == "drop" and "1 rows given up" in dropped["warnings"][0]
+    assert [q["table"] for q in dropped["waiting"]] == ["public.bag"]
+    call("quarantine", "drop", "public.bag", "--no-dbt")
+    assert call("quarantine", "list") == {"tables": []}
+    with runner.open() as pipeline:
+        past = pipeline.history("public.vbak").filter("vbeln = '0001'").order("_hw_seq")
+        texts = past.project("note, erdat, _hw_text").fetchall()
+        assert texts[1:] == [("bad", None, '{"erdat":"20181399"}'), ("behind", date(2018, 4, 1), None)]
+        assert len(pipeline.table("public.bag").fetchall()) == 3
     pg.run("DELETE FROM bag WHERE n = 2")
-    runner.run("run")
-    assert len(warehouse(runner, bag)) == 2
-    assert runner.json("verify")["equal"]
+    call("run", "--no-dbt")
+    with runner.open() as pipeline:
+        assert [r[:2] for r in pipeline.table("public.bag").fetchall()] == [(date(2018, 1, 1), 1)] * 2
+        assert pipeline.verify().equal
+    assert main(["quarantine", "list"]) == 0 and "nothing waits" in capsys.readouterr().out
 
 
 def test_the_other_policies(pg: Database, runner: Runner) -> None:
     configure(runner, CASTS, on_cast_error="null")
-    runner.run("run", "--no-dbt")
-    pg.run("UPDATE vbak SET posnr = 'x' WHERE vbeln = '0001'")
-    record = runner.json("run", "--no-dbt")
-    assert record["tables"]["public.vbak"]["nulled"] == 1
     with runner.open() as pipeline:
-        found = pipeline.table("public.vbak").filter("vbeln = '0001'").project("posnr, _hw_text").fetchall()
-    assert found == [(None, '{"posnr":"x"}')]
-    assert runner.json("verify")["equal"]
+        pipeline.run(build=False)
+        pg.run("UPDATE vbak SET posnr = 'x' WHERE vbeln = '0001'")
+        assert pipeline.run(build=False).tables["public.vbak"].nulled == 1
+        found = pipeline.table("public.vbak").filter("vbeln = '0001'").project("posnr, _hw_text")
+        assert found.fetchall() == [(None, '{"posnr":"x"}')]
+        assert pipeline.verify().equal
     configure(runner, CASTS, on_cast_error="fail")
-    failed = runner.run("run", "--no-dbt", ok=False)
-    assert failed.returncode == 1
-    assert "posnr = 'x' does not fit @I (key 0001)" in failed.stderr and "raw log entry" in failed.stderr
-    assert "try: mend the rule of posnr" in failed.stderr
-    pg.run("UPDATE vbak SET posnr = '7' WHERE vbeln = '0001'")
-    runner.run("run", "--full", "--table", "public.vbak", "--no-dbt")
     with runner.open() as pipeline:
+        with pytest.raises(
+            CastFailed, match=r"posnr = 'x' does not fit @I \(key 0001\), change \d+ of raw log"
+        ):
+            pipeline.run(build=False)
+        assert pipeline.status().runs[0].hint.startswith("mend the rule of posnr in `cast`")
+        pg.run("UPDATE vbak SET posnr = '7' WHERE vbeln = '0001'")
+        pipeline.run("full", ["public.vbak"], build=False)
         assert pipeline.table("public.vbak").filter("vbeln = '0001'").project("posnr").fetchall() == [(7,)]
 
 
@@ -158,14 +185,16 @@ def test_the_other_policies(pg: Database, runner: Runner) -> None:
 )
 def test_check_names_the_line(runner: Runner, casts: object, says: list[str]) -> None:
     configure(runner, casts)
-    for command in ("check", "run"):
-        done = runner.run(command, ok=False)
-        assert done.returncode == 1
-        assert all(text in done.stdout + done.stderr for text in says), done.stdout + done.stderr
+    with runner.open() as pipeline:
+        (found,) = [f for f in pipeline.check() if f.level == "fail"]
+        with pytest.raises(PreflightFailed) as failed:
+            pipeline.run(build=False)
+    assert all(text in f"{found.found} {found.fix}" for text in says), found
+    assert all(text in f"{failed.value} {failed.value.hint}" for text in says), failed.value
 
 
 def test_a_masked_column_cannot_be_cast(runner: Runner) -> None:
     configure(runner, {"note": "@I"}, masks={"note": "redact"})
-    done = runner.run("check", ok=False)
-    assert done.returncode == 1 and "note cannot be cast: it is masked" in done.stdout
-    assert json.loads(runner.run("check", "--json", ok=False).stdout)["ready"] is False
+    with runner.open() as pipeline:
+        (found,) = [f for f in pipeline.check() if f.level == "fail"]
+    assert "note cannot be cast: it is masked" in found.found

@@ -252,7 +252,8 @@ class Lake:
                 )  # fmt: skip
             else:
                 delta = self._at(table, kind, held.version)
-                steps = 1 if change.replace else 1 + self._add_columns(delta, held, change)
+                steps = self._allow_local_times(delta, held, change)
+                steps += 1 if change.replace else 1 + self._add_columns(delta, held, change)
                 removes = [] if change.replace else [RemoveAction(path, True, now) for path in change.remove]
                 mode = "overwrite" if change.replace else "append"
                 delta.create_write_transaction(
@@ -399,6 +400,20 @@ class Lake:
             return delta
         uri, options = self._storage.delta(folder_of(table, kind))
         return DeltaTable(uri, version=version, storage_options=options)
+
+    def _allow_local_times(self, delta: DeltaTable, held: Held, change: Change) -> int:
+        """Delta must be told before a table has times without a zone; returns the commits it took."""
+        from deltalake import TableFeatures
+
+        local = pa.timestamp("us")
+        if local not in change.layout.values() or local in held.layout.values():
+            return 0
+        said = promise_of(Change(held.mark, held.schema, held.layout, notes=held.notes))
+        feature = TableFeatures.TimestampWithoutTimezone
+        before = delta.version()
+        delta.alter.add_feature(feature, allow_protocol_versions_increase=True, commit_properties=said)
+        delta.update_incremental()
+        return int(delta.version()) - before
 
     def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> int:
         """New columns come in a commit of their own, under the old mark; returns how many that took."""

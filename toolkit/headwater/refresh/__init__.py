@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from headwater.config import TableSpec, memory_bytes
 from headwater.errors import CastFailed, Corrupt, HeadwaterError, SchemaConflict
-from headwater.fold import Batch, cut_segments
+from headwater.fold import Batch, Segment, cut_segments
 from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
 from headwater.lake.tail import MADE, THROUGH, through
@@ -169,22 +169,30 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     read = mark.seq if mark else -1
     segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
     done: Refreshed | None = None
+    failed = False
     for place, segment in enumerate(segments):
-        if not segment.rows and (mark is None or not segment.snapshot):
+        if not segment.snapshot and (failed or not segment.rows) or not (segment.rows or mark):
             continue
-        exact = is_small(held, segment.rows)
-        step = Step(work, log, segment, exact=exact)
+        step = Step(work, log, segment, exact=is_small(held, segment.rows))
         try:
             done = _sum(done, step, step.run(), work.made)
-            mark = step.mark
+            mark, failed = step.mark, False
             _compact_if_due(work)
-        except (CastFailed, SchemaConflict):
-            # Changes that cannot be folded no longer matter where the table was read again after them.
-            if segment.snapshot or not any(later.snapshot for later in segments[place:]):
+        except (CastFailed, SchemaConflict) as error:
+            if not _is_healed(error, segment, segments[place + 1 :]):
                 raise
+            failed = isinstance(error, CastFailed)
     if done is None:
         _compact_if_due(work)  # what was refused before is refused again until the table is read again
     return done
+
+
+def _is_healed(error: HeadwaterError, segment: Segment, later: Sequence[Segment]) -> bool:
+    """Whether rows that cannot be folded no longer matter, because the table was read again after them.
+
+    After a value that does not fit, what follows up to there is not folded either: it would stand on it.
+    """
+    return any(s.snapshot for s in later) and (isinstance(error, CastFailed) or not segment.snapshot)
 
 
 def _reached(held: Mapping[Kind, Held | None]) -> Mark | None:

@@ -189,7 +189,8 @@ class Parking:
             pass
         self._run(
             f"CREATE TEMP TABLE _hw_parked AS SELECT {parts}, _hw_seq FROM _hw_places AS p "
-            f"SEMI JOIN _hw_from AS f ON {self._shape.same_key('p', 'f')} AND p.era = f.era AND p._hw_seq >= f._hw_first"
+            f"SEMI JOIN _hw_from AS f ON {self._shape.same_key('p', 'f')} "
+            "AND p.era = f.era AND p._hw_seq >= f._hw_first"
         )
 
     def _fill(self) -> None:
