@@ -132,8 +132,9 @@ class Lake:
         if held is None and kind == "history":
             held = self._keyless_history(table)
         if held is not None:
-            held = self._of_one_making(held)
-            tail = None if kind == "changes" else tail_of(held, self.open(table, "changes"))
+            changes = None if kind == "changes" else self.open(table, "changes")
+            held = _of_one_making(held, changes)
+            tail = tail_of(held, changes)
             if tail is None:
                 return self.scan(held)
             if kind == "history":
@@ -149,15 +150,6 @@ class Lake:
         """By which casts a table was folded; "" where it never had any."""
         changes = self.open(table, "changes")
         return changes.notes.get(MADE, "") if changes else ""
-
-    def _of_one_making(self, held: Held) -> Held:
-        """The table, or one without rows where its changes were folded again since, by other casts."""
-        changes = None if held.kind == "changes" else self.open(held.table, "changes")
-        if changes is None or not changes.schema.key or not is_outdated(held, changes):
-            return held
-        if held.kind == "history":
-            return emptied(held, changes, history_layout(changes.schema, names_of(held.notes)))
-        return emptied(held, changes, plain_layout(changes.schema))
 
     def tail_rows(self, table: TableId) -> int:
         """About how many rows `changes` holds beyond the mirror."""
@@ -429,6 +421,15 @@ class Lake:
         delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=promise_of(before))
         delta.update_incremental()
         return 1
+
+
+def _of_one_making(held: Held, changes: Held | None) -> Held:
+    """A base, or one without rows where the changes were folded again since, by other casts."""
+    if changes is None or not changes.schema.key or not is_outdated(held, changes):
+        return held
+    if held.kind == "history":
+        return emptied(held, changes, history_layout(changes.schema, names_of(held.notes)))
+    return emptied(held, changes, plain_layout(changes.schema))
 
 
 def _paths(held: Held) -> list[str]:
