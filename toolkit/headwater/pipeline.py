@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
 from headwater.canonical import quote
-from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
 from headwater.masking.rules import changed, describe
@@ -29,12 +28,11 @@ if TYPE_CHECKING:
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.lake import Kind
-    from headwater.quarantine.problems import Problem
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.run import Runner
     from headwater.state import RunRecord
-    from headwater.verify import Apart, Relation, VerifyReport
+    from headwater.verify import Relation, VerifyReport
 
 #: Up to so many tables, `status` looks into the lake of each.
 _LOOKS = 200
@@ -139,9 +137,12 @@ class Pipeline:
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
         """The source's preflight over the chosen tables; changes nothing."""
+        from headwater.casting import cast_problems
+
         infos = self.parts.source.tables()
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
-        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
+        problems = cast_problems(self.parts, infos, wanted)
+        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in problems]
         return [*self.parts.source.check(wanted), *casts]
 
     def tables(self) -> Sequence[TableInfo]:
@@ -150,6 +151,8 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
+        from headwater.quarantine.rows import is_recast
+
         parts = self.parts
         infos = {i.schema.table: i for i in parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
@@ -166,6 +169,8 @@ class Pipeline:
                 action, why = "reload", "its columns changed"
             elif unlike := self._unlike(info, known):
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
+            elif is_recast(self.parts.lake, self.config.spec(table)):
+                why = "captured; other casts, so it is folded again"
             mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
             rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
@@ -219,6 +224,7 @@ class Pipeline:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
+        from headwater.casting import apart
         from headwater.verify import VerifyReport, verify
 
         with self._running(sinks) as (runner, specs):
@@ -229,8 +235,9 @@ class Pipeline:
                     if not runner.settle(cut.position):
                         schemas = [self._newest(t) for t in chosen]
                         with self._lake_relations() as lake, self._warehouse_relations() as warehouse:
-                            scratch, apart = self.parts.storage.scratch(), self._apart
-                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=apart)
+                            scratch = self.parts.storage.scratch()
+                            left = {s.table: apart(self.parts, s) for s in schemas}
+                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=left)
                         return VerifyReport(cut.position, tuple(checks))
         raise SourceError(
             "the tables change their columns faster than they can be compared", hint="headwater verify"
@@ -323,8 +330,11 @@ class Pipeline:
 
         What fits now comes in as if it always had; what still does not fit goes on waiting.
         """
+        from headwater.casting import recast
+
         with self._holding(sinks) as runner:
-            return runner.fold_again("retry", self._cast_tables(tables), build=build)
+            chosen = self._cast_tables(tables)
+            return runner.fold_again("retry", chosen, recast(self.parts, chosen), build=build)
 
     def give_up(
         self, table: str, keys: Sequence[str] = (), sinks: Sequence[Sink] = (), *, build: bool = True
@@ -399,6 +409,8 @@ class Pipeline:
 
     def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
+        from headwater.casting import cast_problems, recast
+
         infos = {i.schema.table: i for i in self.parts.source.tables()}
         wanted = configuration.select(self.config.tables, list(infos))
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
@@ -416,32 +428,13 @@ class Pipeline:
                     f"{info.schema.table} is read again: other masks for {', '.join(unlike)} than in what is"
                     " stored, and what is stored keeps the ones it has (docs/masks.md)"
                 )
-        for problem in self._cast_problems(infos.values(), [i.schema.table for i in chosen]):
+        tables = [i.schema.table for i in chosen]
+        notes += recast(self.parts, tables)
+        for problem in cast_problems(self.parts, infos.values(), tables):
             raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
-
-    def _cast_problems(self, infos: Iterable[TableInfo], tables: Sequence[TableId]) -> Sequence[Problem]:
-        """Casts that cannot be made. A column that went from the source is still one of what was stored."""
-        from headwater.quarantine.problems import find_problems
-
-        if not any(spec.casts for spec in self.config.overrides.values()):
-            return []
-        state, schemas = self.parts.log.tables(), {}
-        for info in infos:
-            schema = info.schema
-            if schema.table in state and self.config.spec(schema.table).casts:
-                names = {c.name for c in schema.columns}
-                held = self.parts.lake.schema(schema.table, "changes")
-                gone = [c for c in held.columns if c.name not in names] if held else []
-                casts = self.config.spec(schema.table).casts
-                gone = [
-                    replace(c, type=arrow_type(casts[c.source_name])) for c in gone if c.source_name in casts
-                ]
-                schema = replace(schema, columns=(*schema.columns, *gone))
-            schemas[schema.table] = schema
-        return find_problems(self.config, schemas, tables)
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""
@@ -467,19 +460,6 @@ class Pipeline:
     def _newest(self, table: TableId) -> TableSchema:
         log = self.parts.log
         return log.schema(table, log.tables()[table].schema)
-
-    def _apart(self, table: TableId) -> Apart:
-        """What of a table cannot be compared with the source, by its casts."""
-        from headwater.fold import retyped
-        from headwater.quarantine.rows import waiting_keys
-        from headwater.verify import Apart
-
-        casts, schema = self.config.spec(table).casts, self._newest(table)
-        if not casts:
-            return Apart()
-        changed = zip(schema.columns, retyped(schema, casts).columns, strict=True)
-        columns = frozenset(before.name for before, after in changed if before.type != after.type)
-        return Apart(columns, *waiting_keys(self.parts.lake, schema))
 
     @contextmanager
     def _lake_relations(self) -> Iterator[Relation]:

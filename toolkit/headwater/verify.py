@@ -134,7 +134,7 @@ def verify(
     warehouse: Relation | None = None,
     *,
     scratch: str | Path | None = None,
-    apart: Callable[[TableId], Apart] = lambda _: Apart(),
+    apart: Mapping[TableId, Apart] | None = None,
 ) -> list[TableCheck]:
     """Compare each table of the cut with the lake, and with the warehouse if there is one.
 
@@ -143,7 +143,8 @@ def verify(
     Lake and warehouse must stand at the cut's position. Where a digest differs, the table is read once
     through the cut into a temporary file under `scratch` (default: the system's) to name the keys.
     """
-    return [_check(cut, schema, lake, warehouse, scratch, apart(schema.table)) for schema in tables]
+    left = {schema.table: (apart or {}).get(schema.table, Apart()) for schema in tables}
+    return [_check(cut, schema, lake, warehouse, scratch, left[schema.table]) for schema in tables]
 
 
 def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -> Digest:
