@@ -182,7 +182,7 @@ def _check(  # noqa: PLR0913
             for where in list(wrong):
                 named = _differences(schema, truth, where, targets[where], apart.keys)
                 differing += named
-                if apart.keys and not named:
+                if apart.keys and targets[where] and not named:
                     wrong.remove(where)
     seconds = time.monotonic() - started
     waiting = len(apart.keys) or apart.rows
