@@ -300,3 +300,49 @@ def test_tables_without_casts_are_as_they_were(worlds: Worlds) -> None:
     world.spec = TableSpec(TABLE)
     world.refresh()
     assert world.lake.made(TABLE) == "-2" and mirror(world) == {"a": (Decimal("1.00"), "x", None)}
+
+
+def test_an_update_without_a_key_takes_cells_from_a_row_that_waits(worlds: Worlds) -> None:
+    columns = (Column("qty", pa.string(), "text"), Column("big", pa.string(), "text"))
+    schema, log = TableSchema(TABLE, columns), Log()
+    world = worlds(TableSpec(TABLE, casts={"qty": read_cast("@I")}))
+
+    def row(op: str, qty: str | None, big: str | None, **more: object) -> Row:
+        made = log.row(op, "", **more)  # type: ignore[arg-type]
+        return {k: v for k, v in made.items() if k not in ("id", DAY)} | {"qty": qty, "big": big}
+
+    world.write(
+        [[Batch(schema, [row("r", "bad", "B"), row("r", "bad", "C"), row("r", "1", "D")], "snapshot_end", 1)]]
+    )
+    world.refresh()
+    rows = [
+        row("d", "bad", "B", half=1), row("c", "7", None, unset=["big"], moved=True),
+        row("d", "bad", "C", half=1), row("c", None, "E", unset=["qty"], moved=True),
+        row("d", "1", "D", half=1), row("c", "worse", None, unset=["big"], moved=True),
+    ]  # fmt: skip
+    world.write([[Batch(schema, rows, "changes", 1)]])
+    done = world.refresh()
+    assert done and done.parked == 4
+    assert [(r["qty"], r["big"]) for r in world.rows("mirror")] == [(7, "B")]
+    assert [(r.op, r.row.get("big")) for r in waiting_rows(world.lake, TABLE)][2:] == [
+        ("delete", "B"), ("delete", "C"), ("insert", "E"), ("insert", None)
+    ]  # fmt: skip
+    assert waiting_keys(world.lake, schema) == ([], 2)
+    assert give_up(world.lake, TABLE) == 6
+    world.refresh()
+    found = {(r["qty"], r["big"], r["_hw_text"]) for r in world.rows("mirror")}
+    assert found == {(7, "B", None), (None, "E", '{"qty":"bad"}'), (None, "D", '{"qty":"worse"}')}
+
+
+def test_a_load_of_which_no_row_fits(worlds: Worlds) -> None:
+    log = Log()
+    world = worlds(TableSpec(TABLE, casts=CASTS))
+    world.write(log.load(log.row("r", "a", Decimal("1.5")), log.row("r", "b", "NaN")))
+    world.refresh()
+    assert mirror(world) == {} and waits(world) == {"a": ["read"], "b": ["read"]}
+    world.write(log.changes(log.row("d", "a", unset=["qty", DAY, "big"]), log.row("c", "c", Decimal(1))))
+    world.refresh()
+    assert set(mirror(world)) == {"c"} and waits(world) == {"a": ["read", "delete"], "b": ["read"]}
+    world.write(log.load(epoch=2))
+    world.refresh()
+    assert mirror(world) == {} and waits(world) == {}

@@ -198,3 +198,17 @@ def test_a_masked_column_cannot_be_cast(runner: Runner) -> None:
     with runner.open() as pipeline:
         (found,) = [f for f in pipeline.check() if f.level == "fail"]
     assert "note cannot be cast: it is masked" in found.found
+
+
+def test_what_waits_is_masked(pg: Database, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row that waits, with all its columns, is what the masks left of it."""
+    configure(runner, CASTS, masks={"note": "redact", "vbeln": "hash"})
+    doc = yaml.safe_load(runner.config.read_text())
+    runner.config.write_text(yaml.safe_dump({**doc, "mask_key": "env:CANARY_KEY"}))
+    monkeypatch.setenv("CANARY_KEY", "k" * 40)
+    pg.run("UPDATE vbak SET erdat = 'xx', note = 'canary-4711' WHERE vbeln = '0001'")
+    with runner.open() as pipeline:
+        pipeline.run(build=False)
+        (row,) = pipeline.waiting("public.vbak")
+        assert row.row["erdat"].strip() == "xx" and "canary" not in str(row) and "0001" not in row.key
+        assert [w.seq for w in pipeline.waiting("public.vbak", [row.key])] == [row.seq]

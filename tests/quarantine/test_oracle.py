@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from oracle.checks import check, describe, read_lake
 from oracle.conftest import Worlds
 from oracle.stories import random_cuts, random_stop, random_story
 from oracle.story import tell
-from oracle.test_fold import ALWAYS, long_tails, play
+from oracle.test_fold import ALWAYS, EXAMPLES, long_tails, play
 from quarantine.model import MENDED, check_model, dated, shown, spec
 
 pytestmark = pytest.mark.slow
 
+#: A story is folded five times here.
+FEWER = settings(ALWAYS, max_examples=max(4, EXAMPLES // 4))
 
-@ALWAYS
+
+@FEWER
 @given(seed=st.integers(0, 2**32))
 def test_a_mended_rule_is_as_if_it_had_always_been(worlds: Worlds, seed: int) -> None:
     dice = random.Random(seed)
@@ -38,7 +41,7 @@ def test_a_mended_rule_is_as_if_it_had_always_been(worlds: Worlds, seed: int) ->
         assert not shown(world).waits
 
 
-@ALWAYS
+@FEWER
 @given(seed=st.integers(0, 2**32))
 def test_a_large_table_does_the_same(worlds: Worlds, seed: int) -> None:
     """Nothing is compacted but full loads, and changes are not looked up before they are committed."""

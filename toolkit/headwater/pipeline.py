@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
 from headwater.canonical import quote
-from headwater.casts import arrow_type
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.filters.rules import is_stale
@@ -35,13 +34,12 @@ if TYPE_CHECKING:
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
     from headwater.pulse import Pulse
-    from headwater.quarantine.problems import Problem
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.reading import Reader
     from headwater.run import Runner
     from headwater.state import RunRecord
-    from headwater.verify import Apart, Relation, VerifyReport
+    from headwater.verify import Relation, VerifyReport
 
 #: Up to so many tables, `status` looks into the lake of each.
 _LOOKS = 200
@@ -189,12 +187,15 @@ class Pipeline:
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
         """The source's preflight over the chosen tables; changes nothing."""
+        from headwater.casting import cast_problems
+
         known = choosable(self.parts.source.tables())
         infos = list(known.values())
         wanted = configuration.select(tables or self.config.tables, list(known))
         copied = configuration.select(self.config.tables, list(known)) if tables else wanted
         names = Outlook(self.config, [known[t].schema for t in copied if not known[t].note]).findings()
-        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in self._cast_problems(infos, wanted)]
+        problems = cast_problems(self.parts, infos, wanted)
+        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in problems]
         chosen = [i for i in infos if i.schema.table in set(wanted)]
         layouts = check_layouts(self.config, self.parts.lake, chosen)
         formats = self._check_formats([i.schema for i in chosen])
@@ -206,6 +207,8 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
+        from headwater.quarantine.rows import is_recast
+
         parts = self.parts
         infos = choosable(parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
@@ -225,6 +228,8 @@ class Pipeline:
                 action, why = "reload", "its columns changed"
             elif unlike := self._unlike(info, known):
                 action, why = "reload", unlike
+            elif is_recast(self.parts.lake, self.config.spec(table)):
+                why = "captured; other casts, so it is folded again"
             spec, masks = self.config.spec(table), tuple(describe(info.schema))
             laid = Preview() if info.note else look_ahead(spec, parts.lake, parts.source, info)
             facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
@@ -282,6 +287,7 @@ class Pipeline:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
+        from headwater.casting import apart
         from headwater.verify import VerifyReport, verify
 
         with self._running(sinks) as (runner, specs):
@@ -292,8 +298,9 @@ class Pipeline:
                     if not runner.settle(cut.position):
                         schemas = [self._newest(t) for t in chosen]
                         with self._lake_relations() as lake, self._warehouse_relations() as warehouse:
-                            scratch, apart = self.parts.storage.scratch(), self._apart
-                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=apart)
+                            scratch = self.parts.storage.scratch()
+                            left = {s.table: apart(self.parts, s) for s in schemas}
+                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=left)
                         return VerifyReport(cut.position, tuple(checks))
         raise SourceError(
             "the tables change their columns faster than they can be compared", hint="headwater verify"
@@ -397,8 +404,11 @@ class Pipeline:
 
         What fits now comes in as if it always had; what still does not fit goes on waiting.
         """
+        from headwater.casting import recast
+
         with self._holding(sinks) as runner:
-            return runner.fold_again("retry", self._cast_tables(tables), build=build)
+            chosen = self._cast_tables(tables)
+            return runner.fold_again("retry", chosen, recast(self.parts, chosen), build=build)
 
     def give_up(
         self, table: str, keys: Sequence[str] = (), sinks: Sequence[Sink] = (), *, build: bool = True
@@ -490,6 +500,8 @@ class Pipeline:
 
     def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
+        from headwater.casting import cast_problems, recast
+
         infos = choosable(self.parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
@@ -505,32 +517,13 @@ class Pipeline:
         for info in chosen:
             if unlike := self._unlike(info, state.get(info.schema.table)):
                 notes.append(f"{info.schema.table} is read again: {unlike}")
-        for problem in self._cast_problems(infos.values(), [i.schema.table for i in chosen]):
+        tables = [i.schema.table for i in chosen]
+        notes += recast(self.parts, tables)
+        for problem in cast_problems(self.parts, infos.values(), tables):
             raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
-
-    def _cast_problems(self, infos: Iterable[TableInfo], tables: Sequence[TableId]) -> Sequence[Problem]:
-        """Casts that cannot be made. A column that went from the source is still one of what was stored."""
-        from headwater.quarantine.problems import find_problems
-
-        if not any(spec.casts for spec in self.config.overrides.values()):
-            return []
-        state, schemas = self.parts.log.tables(), {}
-        for info in infos:
-            schema = info.schema
-            if schema.table in state and self.config.spec(schema.table).casts:
-                names = {c.name for c in schema.columns}
-                held = self.parts.lake.schema(schema.table, "changes")
-                gone = [c for c in held.columns if c.name not in names] if held else []
-                casts = self.config.spec(schema.table).casts
-                gone = [
-                    replace(c, type=arrow_type(casts[c.source_name])) for c in gone if c.source_name in casts
-                ]
-                schema = replace(schema, columns=(*schema.columns, *gone))
-            schemas[schema.table] = schema
-        return find_problems(self.config, schemas, tables)
 
     def _check_formats(self, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
         """What the published formats of tables cannot hold."""
@@ -600,19 +593,6 @@ class Pipeline:
     def _newest(self, table: TableId) -> TableSchema:
         log = self.parts.log
         return log.schema(table, log.tables()[table].schema)
-
-    def _apart(self, table: TableId) -> Apart:
-        """What of a table cannot be compared with the source, by its casts."""
-        from headwater.fold import retyped
-        from headwater.quarantine.rows import waiting_keys
-        from headwater.verify import Apart
-
-        casts, schema = self.config.spec(table).casts, self._newest(table)
-        if not casts:
-            return Apart()
-        changed = zip(schema.columns, retyped(schema, casts).columns, strict=True)
-        columns = frozenset(before.name for before, after in changed if before.type != after.type)
-        return Apart(columns, *waiting_keys(self.parts.lake, schema))
 
     @contextmanager
     def _lake_relations(self) -> Iterator[Relation]:

@@ -115,7 +115,7 @@ def verify(
     warehouse: Relation | None = None,
     *,
     scratch: str | Path | None = None,
-    apart: Callable[[TableId], Apart] = lambda _: Apart(),
+    apart: Mapping[TableId, Apart] | None = None,
 ) -> list[TableCheck]:
     """Compare each table of the cut with the lake, and with the warehouse if there is one.
 
@@ -124,7 +124,8 @@ def verify(
     Lake and warehouse must stand at the cut's position. Where a digest differs, the table is read once
     through the cut into a temporary file under `scratch` (default: the system's) to name the keys.
     """
-    return [_check(cut, schema, lake, warehouse, scratch, apart(schema.table)) for schema in tables]
+    left = {schema.table: (apart or {}).get(schema.table, Apart()) for schema in tables}
+    return [_check(cut, schema, lake, warehouse, scratch, left[schema.table]) for schema in tables]
 
 
 def digest(schema: TableSchema, relation: str, connection: DuckDBPyConnection) -> Digest:
@@ -164,7 +165,7 @@ def _check(  # noqa: PLR0913
             for where in list(wrong):
                 named = _differences(schema, truth, where, targets[where], apart.keys)
                 differing += named
-                if apart.keys and not named:
+                if apart.keys and targets[where] and not named:
                     wrong.remove(where)
     seconds = time.monotonic() - started
     waiting = len(apart.keys) or apart.rows

@@ -27,13 +27,15 @@ def cast_of(column: Column, casts: Casts) -> Cast | None:
 
 
 def retyped(schema: TableSchema, casts: Casts) -> TableSchema:
-    """A raw schema with the types that the lake has."""
+    """A raw schema with the types that the lake has. What is cast may be NULL, whatever the source says."""
     if not casts:
         return schema
     changed = [(c, cast_of(c, casts)) for c in schema.columns]
-    return replace(
-        schema, columns=tuple(replace(c, type=arrow_type(its)) if its else c for c, its in changed)
-    )
+    return replace(schema, columns=tuple(_changed(c, its) if its else c for c, its in changed))
+
+
+def _changed(column: Column, cast: Cast) -> Column:
+    return replace(column, type=arrow_type(cast), nullable=True)
 
 
 @dataclass

@@ -135,8 +135,9 @@ class Lake:
         if held is None and kind == "history":
             held = self._keyless_history(table)
         if held is not None:
-            held = self._of_one_making(held)
-            tail = None if kind == "changes" else tail_of(held, self.open(table, "changes"))
+            changes = None if kind == "changes" else self.open(table, "changes")
+            held = _of_one_making(held, changes)
+            tail = tail_of(held, changes)
             if tail is None:
                 return self.scan(held)
             if kind == "history":
@@ -152,15 +153,6 @@ class Lake:
         """By which casts a table was folded; "" where it never had any."""
         changes = self.open(table, "changes")
         return changes.notes.get(MADE, "") if changes else ""
-
-    def _of_one_making(self, held: Held) -> Held:
-        """The table, or one without rows where its changes were folded again since, by other casts."""
-        changes = None if held.kind == "changes" else self.open(held.table, "changes")
-        if changes is None or not changes.schema.key or not is_outdated(held, changes):
-            return held
-        if held.kind == "history":
-            return emptied(held, changes, history_layout(changes.schema, names_of(held.notes)))
-        return emptied(held, changes, plain_layout(changes.schema))
 
     def tail_rows(self, table: TableId) -> int:
         """About how many rows `changes` holds beyond the mirror."""
@@ -266,7 +258,8 @@ class Lake:
                 )  # fmt: skip
             else:
                 delta = self._at(table, kind, held.version)
-                steps = 1 if change.replace else 1 + self._add_columns(delta, held, change)
+                steps = self._allow_local_times(delta, held, change)
+                steps += 1 if change.replace else 1 + self._add_columns(delta, held, change)
                 removes = [] if change.replace else [RemoveAction(path, True, now) for path in change.remove]
                 mode = "overwrite" if change.replace else "append"
                 if change.partition != held.partition:
@@ -435,6 +428,20 @@ class Lake:
         uri, options = self._storage.delta(folder_of(table, kind))
         return DeltaTable(uri, version=version, storage_options=options)
 
+    def _allow_local_times(self, delta: DeltaTable, held: Held, change: Change) -> int:
+        """Delta must be told before a table has times without a zone; returns the commits it took."""
+        from deltalake import TableFeatures
+
+        local = pa.timestamp("us")
+        if local not in change.layout.values() or local in held.layout.values():
+            return 0
+        said = promise_of(Change(held.mark, held.schema, held.layout, notes=held.notes))
+        feature = TableFeatures.TimestampWithoutTimezone
+        before = delta.version()
+        delta.alter.add_feature(feature, allow_protocol_versions_increase=True, commit_properties=said)
+        delta.update_incremental()
+        return int(delta.version()) - before
+
     def _add_columns(self, delta: DeltaTable, held: Held, change: Change) -> int:
         """New columns come in a commit of their own, under the old mark; returns how many that took."""
         from deltalake import Schema
@@ -449,6 +456,15 @@ class Lake:
         delta.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=promise_of(before))
         delta.update_incremental()
         return 1
+
+
+def _of_one_making(held: Held, changes: Held | None) -> Held:
+    """A base, or one without rows where the changes were folded again since, by other casts."""
+    if changes is None or not changes.schema.key or not is_outdated(held, changes):
+        return held
+    if held.kind == "history":
+        return emptied(held, changes, history_layout(changes.schema, names_of(held.notes)))
+    return emptied(held, changes, plain_layout(changes.schema))
 
 
 def _paths(held: Held) -> list[str]:

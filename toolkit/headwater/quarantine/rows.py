@@ -10,13 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from headwater.canonical import beside_text, column_texts, duckdb_type, literal, quote, row_text, shown_text
+from headwater.config import TableSpec
 from headwater.errors import ConfigError
 from headwater.failpoints import reach
 from headwater.keys import format_key, parse_key
 from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
+from headwater.lake.tail import MADE
 from headwater.model import TableId, TableSchema
-from headwater.quarantine import DROPS, parked_rows
+from headwater.quarantine import DROPS, parked_rows, rules_of, wanted_making
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -61,6 +63,14 @@ def count_waiting(lake: Lake, table: TableId) -> int:
     """How many rows wait."""
     queue = look(lake, table)
     return queue.misfits + queue.queued if queue else 0
+
+
+def is_recast(lake: Lake, spec: TableSpec) -> bool:
+    """Whether a table with casts was folded by others than it has now, and is to be folded again."""
+    changes = lake.open(spec.table, "changes") if spec.casts else None
+    if changes is None:
+        return False
+    return rules_of(changes.notes.get(MADE, "")) != wanted_making(spec, lake.open(spec.table, "quarantine"))
 
 
 def look(lake: Lake, table: TableId) -> Queue | None:

@@ -169,22 +169,21 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     read = mark.seq if mark else -1
     segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
     done: Refreshed | None = None
-    void = False  # whether a full load could not be folded: nor can what came after it
+    void = False  # whether what comes up to the next full load would stand on rows that could not be folded
     for place, segment in enumerate(segments):
         void = void and not segment.snapshot
         if void or not segment.rows and (mark is None or not segment.snapshot):
             continue
-        exact = is_small(held, segment.rows)
-        step = Step(work, log, segment, exact=exact)
+        step = Step(work, log, segment, exact=is_small(held, segment.rows))
         try:
             done = _sum(done, step, step.run(), work.made)
             mark = step.mark
             _compact_if_due(work)
-        except (CastFailed, SchemaConflict):
+        except (CastFailed, SchemaConflict) as error:
             # Changes that cannot be folded no longer matter where the table was read again after them.
             if not any(later.snapshot for later in segments[place + 1 :]):
                 raise
-            void = segment.snapshot
+            void = segment.snapshot or isinstance(error, CastFailed)
     if done is None:
         _compact_if_due(work)  # what was refused before is refused again until the table is read again
     return done
