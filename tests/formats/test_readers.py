@@ -118,7 +118,6 @@ def test_readers_of_files(
         pl.read_csv(
             gzip.decompress(Path(file).read_bytes()),
             schema_overrides=texts,
-            missing_utf8_is_empty_string=False,
         )
         for file in csv
     )
