@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from headwater.config import (
     Config,
     DbtConfig,
+    GlueConfig,
     HistoryNames,
     Mask,
     TableSpec,
@@ -57,6 +58,8 @@ tables:
   - "!public.audit_*"
   - name: public.orders
     mode: mirror
+    format: delta
+    csv_compression: bzip2
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: hr.*
@@ -67,7 +70,7 @@ mode: history
 history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00:00+02:00}
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
 dbt: {project: analytics, folder: models/raw}
-lake: {compact: always}
+lake: {compact: always, format: [delta, orc, csv], csv_compression: none, glue: {database: shop, region: r}}
 mask_key: file:secrets/mask
 state: my.db
 memory_limit: 2 GiB
@@ -80,8 +83,9 @@ def test_every_field_means_what_it_says() -> None:
     end = datetime(2998, 12, 31, 22, tzinfo=UTC)
     history = HistoryNames("start_date", "end_date", "is_current", end)
     odd = TableSpec(
-        TableId("odd", "a.b"), "history", replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC))
-    )
+        TableId("odd", "a.b"), "history", replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC)),
+        formats=("orc", "csv"), csv_compression="none",
+    )  # fmt: skip
     expected = Config(
         name="shop",
         source={
@@ -97,7 +101,9 @@ def test_every_field_means_what_it_says() -> None:
         },
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
-            "public.orders": TableSpec(TableId("public", "orders"), "mirror", history),
+            "public.orders": TableSpec(
+                TableId("public", "orders"), "mirror", history, formats=(), csv_compression="bzip2"
+            ),
             'odd."a.b"': odd,
             "hr.*": TableSpec(
                 TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
@@ -105,6 +111,7 @@ def test_every_field_means_what_it_says() -> None:
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
                     "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
                 },
+                formats=("orc", "csv"), csv_compression="none",
             ),
         },
         mode="history",
@@ -115,6 +122,9 @@ def test_every_field_means_what_it_says() -> None:
         mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",
+        formats=("orc", "csv"),
+        csv_compression="none",
+        glue=GlueConfig("shop", "r"),
     )  # fmt: skip
     assert expected == CONFIG
     # A field added to the dataclass must be read, written and asserted on here.

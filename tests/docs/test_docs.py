@@ -59,7 +59,7 @@ source: {kind: postgres, host: h, user: u, dbname: d}
 store: {url: "s3://bucket", sse: aws:kms}
 tables: ["public.*", {name: public.a, history: {current: now}}]
 history: {current: now}
-lake: {compact: auto}
+lake: {compact: auto, glue: {database: g}}
 warehouse: {path: w.duckdb}
 dbt: {project: d}
 mask_key: env:K

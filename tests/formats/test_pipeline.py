@@ -10,7 +10,7 @@ import pytest
 from pyiceberg.table import StaticTable
 
 from headwater.cli import show
-from headwater.config import parse
+from headwater.config import parse, to_yaml
 from headwater.errors import ConfigError, SchemaConflict
 from headwater.events import Event
 from headwater.formats.symlink import Symlinks
@@ -150,10 +150,17 @@ def test_wrong_settings(lake: str, said: str) -> None:
     assert said in f"{failed.value} {failed.value.hint}"
 
 
-def test_glue_needs_something_to_register() -> None:
+def test_a_table_has_formats_of_its_own() -> None:
     text = "pipeline: p\nsource: {kind: postgres, host: h, user: u, dbname: d}\nstore: s3://b/p\n"
-    with pytest.raises(ConfigError, match="no table has a format"):
-        parse(text + "lake: {glue: {database: shop}}\n")
-    config = parse(text + "lake: {glue: {database: shop}}\ntables: [{name: 'a.*', format: [delta, orc]}]\n")
+    text += "lake: {glue: {database: shop}}\n"
+    assert not parse(text).publishes
+    config = parse(text + "tables: [{name: 'a.*', format: [delta, orc]}, '*.*']\n")
     assert config.spec(TableId("a", "b")).formats == ("orc",)
+    assert config.spec(TableId("b", "b")).formats == ()
     assert config.publishes
+    config = parse(
+        text.replace("{glue", "{format: csv, glue") + "tables: [{name: 'a.*', format: delta}, '*.*']\n"
+    )
+    assert config.spec(TableId("a", "b")).formats == ()
+    assert config.spec(TableId("b", "b")).formats == ("csv",)
+    assert parse(to_yaml(config)) == config

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
+from headwater.errors import ConfigError, PreflightFailed, SourceError
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headwater.events import Sink
     from headwater.explain import Step
     from headwater.forecast import Forecast
+    from headwater.formats.told import ViewStatus
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.lake import Kind
@@ -77,18 +78,6 @@ class TableStatus:
     keyless: bool
     tail: int | None = None
     views: Sequence[ViewStatus] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ViewStatus:
-    """Where a published view stands; entry -1 before the first time."""
-
-    format: str
-    kind: str
-    entry: int
-    lake_entry: int
-    rows: int
-    pointer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +141,9 @@ class Pipeline:
         infos = self.parts.source.tables()
         wanted = configuration.select(tables or self.config.tables, [i.schema.table for i in infos])
         chosen = [i.schema for i in infos if i.schema.table in set(wanted)]
-        return [*self.parts.source.check(wanted), *self._check_formats(chosen)]
+        from headwater.formats.told import check_formats
+
+        return [*self.parts.source.check(wanted), *check_formats(self.config, chosen)]
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -249,6 +240,7 @@ class Pipeline:
 
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
+        from headwater.formats.told import standing
         from headwater.guard import LogGuard, Look
         from headwater.state import holder, last_runs
 
@@ -280,7 +272,7 @@ class Pipeline:
                     len(c.columns),
                     not c.key,
                     parts.lake.tail_rows(t) if looks else None,
-                    self._views(t) if looks else (),
+                    standing(parts.formats, parts.lake, self.config.spec(t)) if looks else (),
                 )
                 for t, s, c in schemas
             ],
@@ -377,37 +369,6 @@ class Pipeline:
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
-
-    def _check_formats(self, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
-        """What the published formats of tables cannot hold."""
-        from headwater.formats import refuse
-
-        for schema in schemas:
-            spec = self.config.spec(schema.table)
-            if not spec.formats:
-                continue
-            found = Finding("ok", "format", ", ".join(("delta", *spec.formats)), table=schema.table)
-            try:
-                refuse(spec, schema, registered=self.config.glue is not None)
-            except HeadwaterError as failed:
-                found = replace(found, level="fail", found=str(failed), fix=failed.hint)
-            yield found
-
-    def _views(self, table: TableId) -> Sequence[ViewStatus]:
-        from headwater.formats import kinds
-
-        spec, lake = self.config.spec(table), self.parts.lake
-        if not spec.formats:
-            return ()
-        there = {(s.target.view, s.target.kind): s for s in self.parts.formats.shown(spec)}
-        rows = []
-        for view, kind in ((v, k) for v in spec.formats for k in kinds(spec)):
-            mark, shown = lake.mark(table, kind), there.get((view, kind))
-            if mark is not None:
-                entry = shown.mark.seq if shown else -1
-                rows_there, pointer = (shown.rows, shown.pointer) if shown else (0, "")
-                rows.append(ViewStatus(view, kind, entry, mark.seq, rows_there, pointer))
-        return rows
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""
