@@ -61,6 +61,8 @@ tables:
   - name: public.orders
     mode: mirror
     as: sales
+    format: delta
+    csv_compression: none
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: hr.*
@@ -110,7 +112,7 @@ def test_every_field_means_what_it_says() -> None:
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
             "public.orders": TableSpec(
-                TableId("public", "orders"), "mirror", history, called="sales", **views
+                TableId("public", "orders"), "mirror", history, csv_compression="none", called="sales"
             ),
             'odd."a.b"': odd,
             "hr.*": TableSpec(

@@ -150,6 +150,17 @@ class StorageContract:
             assert storage.read(path) == str(number).encode()
             assert storage.fetch(path).read_bytes() == str(number).encode()
 
+    def test_a_small_file_is_replaced(self, storage: Storage) -> None:
+        for number in range(3):
+            storage.replace("a/pointer", str(number).encode() * 100_000)
+            assert storage.read("a/pointer") == str(number).encode() * 100_000
+        storage.create("a/made", b"1")
+        storage.replace("a/made", b"")
+        assert storage.read("a/made") == b""
+        assert list(storage.list()) == ["a/made", "a/pointer"]
+        with pytest.raises(StorageError):
+            storage.replace("../out", b"")
+
     def test_a_name_that_is_too_long(self, storage: Storage) -> None:
         with pytest.raises(StorageError):
             storage.create("n" * 1025, b"")

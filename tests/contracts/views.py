@@ -213,6 +213,25 @@ class ViewContract:
         assert not failed
         assert self.ids(storage) == list(range(6))
 
+    def test_a_slow_publisher_does_not_win(
+        self, storage: Storage, lake: Lake, again: Callable[[], tuple[Storage, Lake]]
+    ) -> None:
+        """Its pointer comes last, over that of a newer version."""
+        old = self.commit(lake, None, ROWS.format(0, 2))
+        new = self.commit(lake, old, ROWS.format(2, 3))
+        slow, replace_file, passed = self.make(storage, lake), storage.replace, []
+
+        def replace_late(path: str, data: bytes, *, step: str = "replace") -> None:
+            if not passed:
+                passed.append(path)
+                self.make(*again()).publish(new)
+            replace_file(path, data, step=step)
+
+        storage.replace = replace_late  # type: ignore[method-assign]
+        slow.publish(old)
+        assert passed
+        assert self.ids(storage) == [0, 1, 2]
+
     def test_a_vacuum_of_delta_leaves_it(self, storage: Storage, lake: Lake) -> None:
         held = self.commit(lake, None, ROWS.format(0, 2))
         self.make(storage, lake).publish(held)

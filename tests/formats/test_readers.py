@@ -1,4 +1,4 @@
-"""Every engine that reads a format finds the same rows: one hash for DuckDB, Polars, pyarrow, deltalake, Spark."""
+"""Every engine that reads a format finds the same rows, by one hash: DuckDB, Polars, pyarrow, Spark, ..."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TYPES = {
 }
 ROWS = """
 SELECT range AS id, range % 3 = 0 AS ok, CASE WHEN range % 5 > 0 THEN range::INTEGER - 500 END AS n,
-    (range * 1234567890123456789 - 5)::DECIMAL(38, 4) / 10 AS price,
+    CAST((range - 500) || '00000000000000000000000000000.0625' AS DECIMAL(38, 4)) AS price,
     CASE range % 4 WHEN 0 THEN '' WHEN 1 THEN NULL ELSE 'ein "Wort", ' || chr(128512) || range END AS name,
     DATE '1582-10-20' + (range * 300)::INTEGER AS day,
     TIMESTAMPTZ '1969-12-31 23:59:59.999999+00' + INTERVAL (range * 86399) SECOND AS moment,
@@ -52,9 +52,10 @@ FROM range({}, {})
 """
 #: The rows as text: one spelling for all engines. {x} are cells that formats hold as text or binary.
 CELLS = """
-SELECT id, concat_ws('|', id, CASE WHEN CAST(ok AS BOOLEAN) THEN 1 ELSE 0 END, coalesce(CAST(n AS VARCHAR), '-'),
-    CAST(price AS DECIMAL(38, 4)), coalesce(name, '-'), CAST(day AS DATE), epoch_us(CAST(moment AS TIMESTAMPTZ)),
-    CAST(clock AS TIME), coalesce(lower({raw}), '-'), CAST(x AS DOUBLE), _hw_seq) AS line
+SELECT id, concat_ws('|', id, CAST(ok AS BOOLEAN), coalesce(CAST(n AS VARCHAR), '-'),
+    CAST(price AS DECIMAL(38, 4)), coalesce(name, '-'), CAST(day AS DATE),
+    epoch_us(CAST(moment AS TIMESTAMPTZ)), CAST(clock AS TIME), coalesce(lower({raw}), '-'),
+    CAST(x AS DOUBLE), _hw_seq) AS line
 FROM t ORDER BY CAST(id AS BIGINT)
 """
 
@@ -108,10 +109,16 @@ def test_readers_of_files(
     assert digest(pl.read_parquet(parquet, glob=False).to_arrow()) == truth
     with duckdb.connect() as con:
         assert digest(con.read_parquet(parquet).to_arrow_table()) == truth
-        assert digest(con.read_csv(csv, all_varchar=True).to_arrow_table(), "raw") == truth
+        assert (
+            digest(con.read_csv(csv, all_varchar=True, allow_quoted_nulls=False).to_arrow_table(), "raw")
+            == truth
+        )
     texts = dict.fromkeys(TYPES, pl.String)
     found = pl.concat(
-        pl.read_csv(gzip.open(file), schema_overrides=texts, missing_utf8_is_empty_string=False)
+        pl.read_csv(
+            gzip.decompress(Path(file).read_bytes()),
+            schema_overrides=texts,
+        )
         for file in csv
     )
     assert digest(found.to_arrow(), "raw") == truth
@@ -147,7 +154,9 @@ def test_spark(published: tuple[Storage, Lake, dict[str, Shown]], truth: str) ->
     spark = made.config("spark.driver.extraJavaOptions", "-Duser.timezone=Europe/Berlin").getOrCreate()
     try:
         parquet = spark.read.parquet(*files(storage, shown["parquet"]))
-        csv = spark.read.csv(files(storage, shown["csv"]), header=True, multiLine=True, escape='"')
+        csv = spark.read.csv(
+            files(storage, shown["csv"]), header=True, multiLine=True, escape='"', nullValue="\x01"
+        )
         for read, raw in (
             (parquet, "hex(raw)"),
             (spark.read.orc(files(storage, shown["orc"])), "hex(raw)"),

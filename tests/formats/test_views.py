@@ -143,8 +143,28 @@ class TestOrc(Stores, ViewContract):
 
 
 @pytest.mark.live
-class TestOrcOnS3(TestOrc):
+class TestOrcOnS3(Stores):
+    """Manifests and files of our own in a bucket; columns and types are tried on a folder."""
+
     place = "s3"
+
+    @pytest.mark.parametrize(
+        "test",
+        [
+            ViewContract.test_versions_follow_each_other,
+            ViewContract.test_doing_it_again_writes_nothing,
+            ViewContract.test_partitions,
+        ],
+    )
+    def test_contract(
+        self, storage: Storage, lake: Lake, test: Callable[[ViewContract, Storage, Lake], None]
+    ) -> None:
+        test(TestOrc(), storage, lake)
+
+    def test_publishers_race(
+        self, storage: Storage, lake: Lake, again: Callable[[], tuple[Storage, Lake]]
+    ) -> None:
+        TestOrc().test_publishers_race(storage, lake, again)
 
 
 class TestCsv(Stores, ViewContract):

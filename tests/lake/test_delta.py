@@ -185,3 +185,24 @@ def test_a_mark_outlives_the_maintenance_of_others(lake: Lake) -> None:
     assert lake.version(TABLE) == 3
     with duckdb.connect() as con:
         assert con.execute(f"SELECT count(*) FROM {lake.relation(con, TABLE)}").fetchall() == [(3,)]
+
+
+def test_a_column_of_nothing_but_null_has_its_type_in_the_file(lake: Lake) -> None:
+    import pyarrow.parquet as pq
+
+    layout = {"id": pa.int64(), "t": pa.timestamp("us", "UTC"), "_hw_seq": pa.int64()}
+    with lake.connect() as con:
+        (file,) = lake.write(con, "SELECT 1 AS id, NULL AS t, 4 AS _hw_seq", layout, [])
+        assert {f.name: f.type for f in pq.read_schema(file.path)} == layout
+
+
+def test_bounds_of_every_plane_come_back(lake: Lake) -> None:
+    for plane in range(1, 17):
+        text = chr(plane << 16 | 0xBB7)
+        with lake.connect() as con:
+            add = lake.write(con, f"SELECT {plane} AS id, '{text}' AS t, {plane} AS _hw_seq", LAYOUT, [])
+        held = lake.commit(
+            TABLE, "mirror", lake.open(TABLE, "mirror"), Change(Mark(1, plane), SCHEMA, LAYOUT, add)
+        )
+        bounds = {r["min.id"]: (r["min.t"], r["max.t"]) for r in held.files.to_pylist()}
+        assert bounds[plane] == (text, text)

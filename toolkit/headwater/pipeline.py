@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
+from headwater.errors import ConfigError, PreflightFailed, SourceError
 from headwater.filters.rules import is_stale
 from headwater.handoff.outlook import Outlook
 from headwater.layouts import Preview, check_layouts, look_ahead, refuse_layouts
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headwater.events import Sink
     from headwater.explain import Step
     from headwater.forecast import Forecast
+    from headwater.formats.told import ViewStatus
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
@@ -95,18 +96,6 @@ class TableStatus:
     tail: int | None = None
     waiting: int | None = None
     views: Sequence[ViewStatus] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ViewStatus:
-    """Where a published view stands; entry -1 before the first time."""
-
-    format: str
-    kind: str
-    entry: int
-    lake_entry: int
-    rows: int
-    pointer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +177,7 @@ class Pipeline:
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
         """The source's preflight over the chosen tables; changes nothing."""
         from headwater.casting import cast_problems
+        from headwater.formats.told import check_formats
 
         known = choosable(self.parts.source.tables())
         infos = list(known.values())
@@ -198,7 +188,7 @@ class Pipeline:
         casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in problems]
         chosen = [i for i in infos if i.schema.table in set(wanted)]
         layouts = check_layouts(self.config, self.parts.lake, chosen)
-        formats = self._check_formats([i.schema for i in chosen])
+        formats = check_formats(self.config, [i.schema for i in chosen])
         return [*self.parts.source.check(wanted), *casts, *layouts, *formats, *names]
 
     def tables(self) -> Sequence[TableInfo]:
@@ -308,6 +298,7 @@ class Pipeline:
 
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
+        from headwater.formats.told import standing
         from headwater.guard import LogGuard, Look
         from headwater.quarantine.rows import count_waiting
         from headwater.state import holder, last_runs
@@ -341,7 +332,7 @@ class Pipeline:
                     not c.key,
                     parts.lake.tail_rows(t) if looks else None,
                     count_waiting(parts.lake, t) if looks and self.config.spec(t).casts else None,
-                    self._views(t) if looks else (),
+                    standing(parts.formats, parts.lake, self.config.spec(t)) if looks else (),
                 )
                 for t, s, c in schemas
             ],
@@ -524,37 +515,6 @@ class Pipeline:
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
-
-    def _check_formats(self, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
-        """What the published formats of tables cannot hold."""
-        from headwater.formats import refuse
-
-        for schema in schemas:
-            spec = self.config.spec(schema.table)
-            if not spec.formats:
-                continue
-            found = Finding("ok", "format", ", ".join(("delta", *spec.formats)), table=schema.table)
-            try:
-                refuse(spec, schema, registered=self.config.glue is not None)
-            except HeadwaterError as failed:
-                found = replace(found, level="fail", found=str(failed), fix=failed.hint)
-            yield found
-
-    def _views(self, table: TableId) -> Sequence[ViewStatus]:
-        from headwater.formats import kinds
-
-        spec, lake = self.config.spec(table), self.parts.lake
-        if not spec.formats:
-            return ()
-        there = {(s.target.view, s.target.kind): s for s in self.parts.formats.shown(spec)}
-        rows = []
-        for view, kind in ((v, k) for v in spec.formats for k in kinds(spec)):
-            mark, shown = lake.mark(table, kind), there.get((view, kind))
-            if mark is not None:
-                entry = shown.mark.seq if shown else -1
-                rows_there, pointer = (shown.rows, shown.pointer) if shown else (0, "")
-                rows.append(ViewStatus(view, kind, entry, mark.seq, rows_there, pointer))
-        return rows
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> str:
         """How the table is copied otherwise now than the newest stored rows were."""

@@ -85,7 +85,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
     _refuse_no_key(doc, overrides, file)
     lake = _section(doc, "lake")
     formats = read_formats(lake, ())
-    glue = read_glue(lake, url, file, published=any([formats, *(o.formats for o in overrides.values())]))
+    glue = read_glue(lake, url, file)
     return Config(
         name=str(doc["pipeline"]),
         source=source,

@@ -16,17 +16,14 @@ def read_formats(entry: Mapping[str, Plain], default: tuple[str, ...]) -> tuple[
     return tuple(dict.fromkeys(name for name in given if name != "delta"))
 
 
-def read_glue(lake: Mapping[str, Plain], url: str, file: File, *, published: bool) -> GlueConfig | None:
-    """The Glue catalogue, if one is named; `published`: some table has a format to register."""
+def read_glue(lake: Mapping[str, Plain], url: str, file: File) -> GlueConfig | None:
+    """The Glue catalogue, if one is named."""
     given = cast(Mapping[str, Plain], lake.get("glue", {}))
     if not given:
         return None
     if not url.startswith("s3://"):
         message = "`lake.glue`: the catalogue can only name files in S3, and the store is a folder"
         raise file.refuse_at("lake.glue", message, "store: s3://bucket/prefix   (or take lake.glue out)")
-    if not published:
-        message = "`lake.glue`: no table has a format that is registered there"
-        raise file.refuse_at("lake.glue", message, "lake: {format: iceberg, glue: {database: ...}}")
     return replace(GlueConfig(""), **{name: str(value) for name, value in given.items()})
 
 

@@ -120,17 +120,18 @@ class Symlinks:
 
     def _settle(self, target: Target, ledger: Ledger, record: Record) -> Record:
         """Bring the manifests to the newest record, however often that moves on meanwhile."""
+        settled = ledger.settled()
+        if settled is not None and settled.number == record.number:
+            return record
         while True:
-            settled = ledger.settled()
-            if settled is not None and settled.number == record.number:
-                return record
             self._write_manifests(target, record, settled)
             newest = ledger.newest()
             if newest is None or newest.number == record.number:
                 ledger.settle(record, f"{self._view}.pointer")
                 self._sweep(target, record, settled)
                 return record
-            record = newest
+            # Somebody went on meanwhile, and what was just written may lie over theirs: all of it again.
+            record, settled = newest, None
 
     def _write_manifests(self, target: Target, record: Record, settled: Record | None) -> None:
         """Every partition's manifest that differs from the settled record's.

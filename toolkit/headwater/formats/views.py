@@ -106,8 +106,3 @@ def uri_of(storage: Storage, path: str) -> str:
 def own_columns(held: Held) -> dict[str, pa.DataType]:
     """The columns in the files of a view: a partition column is in the folder's name instead."""
     return {name: kind for name, kind in held.layout.items() if name not in held.partition}
-
-
-def same_files(held: Held, paths: Sequence[str]) -> bool:
-    """Whether a version has exactly these files. Their names have a hash of what is in them."""
-    return set(held.files["path"].to_pylist()) == set(paths)

@@ -30,7 +30,8 @@ def to_stored(name: str, wanted: pa.DataType) -> str:
         return f"strftime(DATE '2000-01-01' + {column}, '%H:%M:%S.%f') AS {column}"
     if wanted in _STORED:
         return f"CAST({column} AS {duckdb_type(_STORED[wanted])}) AS {column}"
-    return column
+    # A cell that is NULL throughout has no type to DuckDB, which then writes a file that few readers take.
+    return f"CAST({column} AS {duckdb_type(wanted)}) AS {column}"
 
 
 def from_stored(name: str, wanted: pa.DataType) -> str:
