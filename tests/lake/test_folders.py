@@ -230,18 +230,18 @@ def test_many_folders_make_few_files(worlds: Worlds, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(policy, "SMALL_TABLE", -1)
     world = worlds(laid("/@n(n1=%i)"))
     script = Script(world)
-    script.read(*(script.row("r", id=i, n=i % 1500) for i in range(3000)))
+    script.read(*(script.row("r", id=i, n=i % 400) for i in range(800)))
     world.refresh()
-    assert len(folders_of(world)) == len(folders_of(world, "history")) == 1500
-    for step in range(6):
-        script.put(*(script.row("u", id=i, n=i % 1500) for i in range(step, 3000, 300)))
+    assert len(folders_of(world)) == len(folders_of(world, "history")) == 400
+    for step in range(4):
+        script.put(*(script.row("u", id=i, n=i % 400) for i in range(step, 800, 80)))
         world.refresh()
         world.compact()
-    assert len(folders_of(world)) == 1500
+    assert len(folders_of(world)) == 400
     # Open versions one file a folder; closed ones one in the folders where there are some.
-    assert len(folders_of(world, "history")) <= 1500 + 60
-    assert len(world.rows("mirror")) == 3000
-    assert len(world.rows("history")) == 3000 + 60
+    assert len(folders_of(world, "history")) <= 400 + 40
+    assert len(world.rows("mirror")) == 800
+    assert len(world.rows("history")) == 800 + 40
 
 
 def test_closed_versions_of_a_folder_are_merged_as_they_grow(worlds: Worlds) -> None:
