@@ -121,8 +121,11 @@ def test_hostile_values_read_back_everywhere(worlds: Worlds) -> None:
     assert read_lake(world) == read_lake(plain)
     check_folders(world)
     for kind in BASES:
-        one, *others = read_by_others(world, kind)
-        assert all(other == one for other in others)
+        one, other, polars = read_by_others(world, kind)
+        assert other == one
+        # Polars takes the folder column from the path, where this text stands for NULL; the data is right.
+        word = "__HIVE_DEFAULT_PARTITION__"
+        assert polars == [(*row[:3], None, row[4]) if row[3] == word else row for row in one]
         values = {str(row[2]): row[3] for row in one}
         assert set(TEXTS) <= {row[2] for row in one}
         assert values["None"] is None and values[""] == values["__EMPTY__"] == "__EMPTY__"
@@ -150,6 +153,7 @@ def test_hostile_values_in_a_bucket(tmp_path: Path, s3: Bucket) -> None:
     check_folders(world)
     one, *others = read_by_others(world)
     assert len(one) == len(TEXTS) + 1 and all(other == one for other in others)
+    assert set(TEXTS) < {row[2] for row in one}
     # What left the table goes, and nothing else.
     for kind in BASES:
         table = delta_of(world, kind)
