@@ -57,7 +57,7 @@ WITH_EVERYTHING = """
 pipeline: a
 source: {kind: postgres, host: h, user: u, dbname: d}
 store: {url: "s3://bucket", sse: aws:kms}
-tables: ["public.*", {name: public.a, history: {current: now}}]
+tables: ["public.*", {name: public.a, history: {current: now}, lake: {slices: 2}}]
 history: {current: now}
 lake: {compact: auto}
 warehouse: {path: w.duckdb}

@@ -169,7 +169,7 @@ _FILES = (
 _PARTITION = Field(
     "partition",
     "the folders that the files of the table's mirror and history lie in; partitions.md",
-    '"/@4(yr=%y)/@4(mth=%M)"',
+    "/@4(yr=%y)/@4(mth=%M)",
 )
 
 _TABLE = Field(
