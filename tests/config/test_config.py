@@ -30,6 +30,7 @@ from headwater.config import (
 from headwater.config.template import commented, template
 from headwater.errors import ConfigError
 from headwater.model import TableId
+from headwater.partition import parse as parse_layout
 from headwater.secrets import Secret
 
 WHOLE = """
@@ -65,6 +66,9 @@ tables:
     csv_compression: none
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
+  - name: lab.probes
+    partition: '/@"born on"(yr=%y)/@2(%.2i)'
+    lake: {compression: snappy, slices: 4}
   - name: hr.*
     columns: ["*", "!internal_*"]
     masks:
@@ -109,12 +113,16 @@ def test_every_field_means_what_it_says() -> None:
             "secret_access_key": f"file:{Path.home()}/key", "path_style": "true", "timeout": "30",
             "sse": "aws:kms", "sse_kms_key_id": "alias/x",
         },
-        tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
+        tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "lab.probes", "hr.*"),
         overrides={
             "public.orders": TableSpec(
                 TableId("public", "orders"), "mirror", history, csv_compression="none", called="sales"
             ),
             'odd."a.b"': odd,
+            "lab.probes": TableSpec(
+                TableId("lab", "probes"), "history", history, files=Files("snappy", "", 4),
+                partition=parse_layout('/@"born on"(yr=%y)/@2(%.2i)'),
+            ),
             "hr.*": TableSpec(
                 TableId("hr", "*"), "history", history, columns=("*", "!internal_*"), **views,
                 masks={
@@ -142,6 +150,22 @@ def test_every_field_means_what_it_says() -> None:
     for field in fields(Config):
         if field.name != "mode":
             assert getattr(CONFIG, field.name) != getattr(defaults, field.name), field.name
+
+
+def test_folders_and_files_come_from_the_last_entry_that_speaks_of_them() -> None:
+    text = (
+        'pipeline: a\nsource: {kind: postgres, url: "postgres://h/d"}\nstore: l\nlake: {slices: 2}\ntables:\n'
+        '  - {name: "p.*", partition: "/@1(%s)", lake: {compression: gzip, file_size: 64MB}}\n'
+        "  - {name: p.a, mode: mirror, lake: {file_size: 1GB}}\n"
+        '  - {name: p.b, partition: "/@2(%s)"}\n'
+    )
+    config = parse(text, name="h.yml")
+    a, b, other = (config.spec(TableId(*name.split("."))) for name in ("p.a", "p.b", "q.c"))
+    assert (str(a.partition), a.partition_at, a.mode) == ("/@1(%s)", "h.yml:6", "mirror")
+    assert a.files == Files("gzip", "1GB", 2)
+    assert (str(b.partition), b.partition_at) == ("/@2(%s)", "h.yml:8")
+    assert b.files == Files("gzip", "64MB", 2)
+    assert (other.partition, other.files) == (None, Files("", "", 2))
 
 
 def test_little_is_enough() -> None:

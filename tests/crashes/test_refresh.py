@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from headwater.config import TableSpec
+from headwater.partition import parse
+from lake.laid import check_folders
 from oracle.checks import check, read_lake
 from oracle.stories import random_story
-from oracle.story import Deed, Move, Told, tell
+from oracle.story import TABLE, Deed, Move, Told, tell
 from oracle.world import World
 
 pytestmark = pytest.mark.crash
@@ -21,8 +24,11 @@ pytestmark = pytest.mark.crash
 RUNNER = """
 import sys
 from pathlib import Path
+from headwater.config import TableSpec
+from headwater.partition import parse
+from oracle.story import TABLE
 from oracle.world import World
-world = World(Path(sys.argv[1]))
+world = World(Path(sys.argv[1]), TableSpec(TABLE, partition=parse(sys.argv[2]) if sys.argv[2] else None))
 world.refresh()
 world.compact()
 world.close()
@@ -35,11 +41,16 @@ STEPS = [f"{kind}.{side}:2" for kind in ("changes", "history", "mirror") for sid
 STEPS += [f"lake.{side}:{nth}" for side in ("before", "after") for nth in (1, 4)]
 
 
-def run(folder: Path, failpoint: str = "", tail: str = "small") -> int:
+#: Folders of a table that has none yet: `anew` is the commit that moves its files, first of the history.
+LAYOUT = "/@2(nn=%.1i)/@big(b=%2s)"
+MOVES = ["lake.after:3", "anew.before:1", "anew.after:1", "anew.before:2", "anew.after:2"]
+
+
+def run(folder: Path, failpoint: str = "", tail: str = "small", layout: str = "") -> int:
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(tests), "HEADWATER_FAILPOINT": failpoint}
     return subprocess.run(
-        [sys.executable, "-c", TAILS[tail] + RUNNER, str(folder)], env=environment, check=False
+        [sys.executable, "-c", TAILS[tail] + RUNNER, str(folder), layout], env=environment, check=False
     ).returncode
 
 
@@ -65,4 +76,18 @@ def test_killed_in_a_refresh(tmp_path: Path, told: Told, failpoint: str, tail: s
     check(told, read_lake(world))
     assert run(tmp_path, tail=tail) == 0
     check(told, read_lake(world))
+    world.close()
+
+
+@pytest.mark.parametrize("failpoint", MOVES)
+def test_killed_while_files_move_into_folders(tmp_path: Path, told: Told, failpoint: str) -> None:
+    world = World(tmp_path, TableSpec(TABLE, partition=parse(LAYOUT)))
+    half = len(told.entries) // 2
+    world.write(told.entries[:half])
+    assert run(tmp_path) == 0
+    assert run(tmp_path, failpoint, layout=LAYOUT) == -signal.SIGKILL, "the point was not passed"
+    world.write(told.entries[half:])
+    assert run(tmp_path, layout=LAYOUT) == 0
+    check(told, read_lake(world))
+    check_folders(world)
     world.close()

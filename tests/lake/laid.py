@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from headwater.canonical import quote
@@ -12,6 +13,7 @@ from headwater.folders import shown
 from headwater.lake import Held, Kind
 from headwater.lake.commits import folder_of
 from headwater.lake.placing import folder_of_file, place
+from headwater.lake.stored import stored_type
 from oracle.world import World
 
 BASES: tuple[Kind, ...] = ("mirror", "history")
@@ -48,6 +50,11 @@ def check_folders_of(world: World, kind: Kind) -> None:
     read = delta_of(world, kind).to_pyarrow_table()
     assert set(read.column_names) == {*held.layout, *held.partition}
     assert read.num_rows == sum(held.files["num_records"].to_pylist())
+    types = {name: stored_type(type_) for name, type_ in held.layout.items()}
+    for path in world.lake.files(world.spec.table, kind):
+        # Some readers take no file whose types are not those of the table.
+        there = pq.read_schema(path)
+        assert {name: there.field(name).type for name in there.names}.items() <= types.items(), path
     with world.lake.connect() as con:
         for file in held.files.to_pylist():
             query = f"SELECT DISTINCT {placing.folder} FROM {world.lake.scan(held, [file['path']])}"

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
+from headwater import Pipeline
+from headwater.errors import ConfigError
 from live.pipelines import Runner
 from servers.postgres import Database
 
@@ -68,7 +70,10 @@ def test_folders_are_foretold_written_and_verified(runner: Runner, pg: Database)
     assert "written anew" not in runner.run("plan").stdout
 
 
-def test_what_is_wrong_is_said_with_its_line_and_place(runner: Runner) -> None:
+def test_what_is_wrong_is_said_with_its_line_and_place(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOAK_PASSWORD", runner.environment["SOAK_PASSWORD"])
     for layout, says, under in (
         ("/@placed(yr=%i)", "`%i` takes a whole number", "%i"),
         ("/@9(yr=%y)", "has no column 9", "@9"),
@@ -79,14 +84,19 @@ def test_what_is_wrong_is_said_with_its_line_and_place(runner: Runner) -> None:
         line = 1 + next(
             n for n, text in enumerate(runner.config.read_text().split("\n")) if "partition:" in text
         )
-        for command in ("check", "plan", "run"):
-            done = runner.run(command, ok=False)
-            said = done.stdout + done.stderr
-            assert says in said, (command, said)
-            shown = said.split("\n")
-            at = next(n for n, text in enumerate(shown) if text.endswith(layout))
-            assert shown[at + 1].index("^") == shown[at].index(under)
-            assert command == "plan" or f"headwater.yml:{line}" in said
+        with Pipeline.open(runner.config) as pipeline:
+            with pytest.raises(ConfigError) as refused:
+                pipeline.run()
+            wrong = [f for f in pipeline.check() if f.what == "partition"]
+            planned = pipeline.plan().tables[0].says
+        assert [f.level for f in wrong] == ["fail"]
+        for told in (str(refused.value), f"{wrong[0].found}\n{wrong[0].fix}", "\n".join(planned)):
+            first, shown, caret, *_ = told.split("\n")
+            assert says in first and f"headwater.yml:{line}: " in first
+            assert shown.strip() == layout and caret.index("^") == shown.index(under)
         assert not (runner.folder / "lake" / "raw").exists(), "nothing was read"
+    said = runner.run("check", ok=False).stdout.split("\n")
+    at = next(n for n, text in enumerate(said) if text.endswith(layout))
+    assert said[at + 1].index("^") == said[at].index(under)
     configure(runner, "/@placed(Year=%y)")
-    assert "for Athena" in runner.run("check").stdout and "for Athena" in runner.run("plan").stdout
+    assert "for Athena" in runner.run("plan").stdout

@@ -200,7 +200,8 @@ class Compaction:
 
     def _opened(self) -> str:
         end = self._spec.history.open_end
-        text = f"TIMESTAMPTZ {literal(end.isoformat(sep=' '))}" if end else "NULL"
+        # Without a type, a file of open versions alone would say that it holds integers.
+        text = f"TIMESTAMPTZ {literal(end.isoformat(sep=' '))}" if end else "CAST(NULL AS TIMESTAMPTZ)"
         return sql("opened", columns=", ".join(self._shape.names), open_end=text, **self._span_names())
 
     def _span_names(self) -> dict[str, str]:
