@@ -293,7 +293,7 @@ def test_another_schema_is_told_with_what_stays_and_how_to_drop_it(house: Wareho
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_dbt_builds_under_the_names_and_what_was_staged_goes(tmp_path: Path) -> None:
     first = _config(tmp_path, Names())
     table = schema("Orders")
@@ -306,26 +306,27 @@ def test_dbt_builds_under_the_names_and_what_was_staged_goes(tmp_path: Path) -> 
     held = _rows(first, old.current)
     assert _views(first) == {f"main.{old.current}", f"main.{old.past}", f"headwater_staging.{old.relation}"}
 
-    kept = _config(tmp_path, Names("<table>", "<table>_past", "keep"), keep_staging=False)
+    # Other schemas: built anew there, what stays is told with the statement that drops it; staging follows.
+    there = _config(tmp_path, Names("dw_<table>", case="keep"), schema="dwh", staging_schema="dwh_staging")
+    lines = list(Outlook(there, [table]).moved())
+    assert len(lines) == 4
+    assert lines[0].startswith("dwh.dw_Orders is built anew with the next build; main.")
+    assert lines[0].endswith(f'stays until you: DROP VIEW "main"."{old.current}";')
+    publish(there, staged, specs)
+    names = {f"main.{old.current}", f"main.{old.past}", "dwh.dw_Orders", "dwh.dw_Orders__history"}
+    assert _views(there) == names | {f"dwh_staging.{old.relation}"}
+    assert _rows(there, 'dwh."dw_Orders"') == held
+
+    # Other names, and no staging: the same rows, nothing under the old names.
+    kept = _config(tmp_path, Names("<table>"), schema="dwh", staging_schema="dwh_staging", keep_staging=False)
     assert len(list(Outlook(kept, [table]).moved())) == 2
     publish(kept, staged, specs, news=[])
-    assert _views(kept) == {"main.Orders", "main.Orders_past"}
-    assert _rows(kept, '"Orders"') == held
-    assert list(Outlook(kept, [table]).moved()) == []
-
-    # Other schemas: built anew there, and what stays is told with the statement that drops it.
-    there = _config(tmp_path, kept.names, schema="dwh", staging_schema="dwh_staging")
-    told = list(Outlook(there, [table]).moved())
-    assert told[0].startswith("dwh.Orders is built anew")
-    assert told[0].endswith('main.Orders stays until you: DROP VIEW "main"."Orders";')
-    publish(there, staged, specs)
-    assert _views(there) == {
-        "main.Orders", "main.Orders_past", "dwh.Orders", "dwh.Orders_past", f"dwh_staging.{old.relation}",
+    read = table_model(table, specs[table.table], kept.names)
+    assert {v for v in _views(kept) if not v.startswith("main.")} == {
+        f"dwh.{read.current_as}", f"dwh.{read.past_as}",
     }  # fmt: skip
-    assert _rows(there, 'dwh."Orders"') == held
-    moved = replace(there, warehouse=replace(there.warehouse, staging_schema="later"))  # type: ignore[type-var]
-    publish(moved, staged, specs)
-    assert {v for v in _views(moved) if not v.startswith(("main", "dwh."))} == {f"later.{old.relation}"}
+    assert _rows(kept, f"dwh.{read.current_as}") == held
+    assert list(Outlook(kept, [table]).moved()) == []
 
 
 def test_the_pipeline_file_refuses_what_cannot_be_a_name() -> None:
