@@ -120,7 +120,7 @@ def test_every_field_means_what_it_says() -> None:
             ),
             'odd."a.b"': odd,
             "lab.probes": TableSpec(
-                TableId("lab", "probes"), "history", history, files=Files("snappy", "", 4),
+                TableId("lab", "probes"), "history", history, files=Files("snappy", "", 4), **views,
                 partition=parse_layout('/@"born on"(yr=%y)/@2(%.2i)'),
             ),
             "hr.*": TableSpec(

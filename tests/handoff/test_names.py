@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -16,8 +16,9 @@ from handoff.histories import Stage, keyed, schema
 from headwater.config import Config, DbtConfig, HistoryNames, Names, TableSpec, WarehouseConfig, parse
 from headwater.errors import ConfigError, WarehouseError
 from headwater.handoff.build import publish
+from headwater.handoff.built import Built, BuiltModel, asked
 from headwater.handoff.dbt import render
-from headwater.handoff.moved import asked, make_room, moves
+from headwater.handoff.moved import make_room, moves
 from headwater.handoff.outlook import Outlook
 from headwater.handoff.tables import TableModel, alike, table_model, table_models
 from headwater.model import Column, TableId
@@ -177,7 +178,7 @@ class Warehouse:
     """A DuckDB file in which each table has its base and, where it was built before, its views."""
 
     config: WarehouseConfig
-    built: dict[str, tuple[tuple[str, str], str]]
+    built: Built = field(default_factory=Built)
 
     def build(self, *models: TableModel) -> None:
         """Do what dbt would: make the views that are wanted, and a manifest."""
@@ -185,8 +186,10 @@ class Warehouse:
             for base, name in ((model.base, model.current), (model.versions, model.past)):
                 view = f'create or replace view "{model.relations[name]}" as select * from {base}'
                 self.run(f"create table if not exists {base} as select '{name}' as model; {view}")
-                place = ("main", model.relations[name])
-                self.built[name] = (place, model.current_as if name == model.current else model.past_as)
+                asks = model.current_as if name == model.current else model.past_as
+                known = {name: BuiltModel(("main", model.relations[name]), asks)}
+                known[base] = BuiltModel(("main", base))
+                self.built = replace(self.built, models={**self.built.models, **known})
 
     def run(self, statement: str) -> list[tuple[object, ...]]:
         with duckdb.connect(self.config.path) as con:
@@ -201,7 +204,7 @@ class Warehouse:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Warehouse:
-    return Warehouse(WarehouseConfig(path=str(tmp_path / "wh.duckdb")), {})
+    return Warehouse(WarehouseConfig(path=str(tmp_path / "wh.duckdb")))
 
 
 RULES = {
@@ -230,14 +233,14 @@ def test_views_move_to_their_new_names_and_none_is_left(house: Warehouse, before
     house.run(
         "create view mine as select 'mine' as model; create table base_public__z as select 'z' as model"
     )
-    assert len(moves(models(after), house.built)) > 0
+    assert len(moves(house.config, models(after), house.built)) > 0
     for _ in range(2):  # the second time as after a stop: dbt has not run yet
         make_room(house.config, models(after), house.built)
         wanted = {n: m for model in models(after) for m, n in model.relations.items() if m.startswith("stg")}
         assert house.views().items() <= (wanted | {"mine": "mine"}).items()
     house.build(*models(after))
     assert house.views() == wanted | {"mine": "mine"}
-    assert moves(models(after), house.built) == []
+    assert moves(house.config, models(after), house.built) == []
 
 
 @pytest.mark.parametrize(
@@ -261,16 +264,36 @@ def test_nothing_of_somebody_else_is_replaced(house: Warehouse, theirs: str) -> 
     assert house.run("select mine from orders") == [(1,)]
 
 
-def test_a_name_that_the_users_project_chose_is_left_alone(house: Warehouse) -> None:
+def test_what_the_users_project_chose_is_left_alone(house: Warehouse) -> None:
     house.build(_model("t"))
-    house.built["stg_public__t"] = (("marts", "their_name"), "")
-    assert moves([_model("t")], house.built) == []
+    chosen = {**house.built.models, "stg_public__t": BuiltModel(("marts", "their_name"), apart=True)}
+    assert moves(house.config, [_model("t")], Built(chosen)) == []
+    theirs = {name: BuiltModel(("analytics", name)) for name in house.built.models}
+    assert moves(house.config, [_model("t")], Built(theirs, follows=False)) == []
     assert asked("{{ config(materialized='view', alias='orders') }}\n\n") == "orders"
     assert asked("{{ config(materialized='view') }}\n\n-- alias='orders'") == ""
 
 
+def test_another_schema_is_told_with_what_stays_and_how_to_drop_it(house: Warehouse) -> None:
+    house.build(_model("t"))
+    there = replace(house.config, schema="dwh")
+    found = moves(there, [_model("t", "T")], house.built)
+    assert [(m.old, m.new, m.anew) for m in found] == [
+        (("main", "stg_public__t"), ("dwh", "T"), True),
+        (("main", "stg_public__t__history"), ("dwh", "T__history"), True),
+        (("main", "base_public__t"), ("dwh", "base_public__t"), True),
+        (("main", "base_public__t__history"), ("dwh", "base_public__t__history"), True),
+    ]
+    make_room(there, [_model("t", "T")], house.built)
+    assert len(house.views()) == 2
+    for move in found:
+        house.run(move.drop())
+    assert house.run("select * from duckdb_tables()") == []
+    assert house.views() == {}
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_dbt_builds_under_the_names_and_what_was_staged_goes(tmp_path: Path) -> None:
     first = _config(tmp_path, Names())
     table = schema("Orders")
@@ -283,11 +306,26 @@ def test_dbt_builds_under_the_names_and_what_was_staged_goes(tmp_path: Path) -> 
     held = _rows(first, old.current)
     assert _views(first) == {f"main.{old.current}", f"main.{old.past}", f"headwater_staging.{old.relation}"}
 
-    kept = _config(tmp_path, Names("<table>", "<table>_past", "keep"), keep_staging=False)
-    assert len(Outlook(kept, [table]).moved()) == 2
+    # Other schemas: built anew there, what stays is told with the statement that drops it; staging follows.
+    there = _config(tmp_path, Names("dw_<table>", case="keep"), schema="dwh", staging_schema="dwh_staging")
+    lines = list(Outlook(there, [table]).moved())
+    assert len(lines) == 4
+    assert lines[0].startswith("dwh.dw_Orders is built anew with the next build; main.")
+    assert lines[0].endswith(f'stays until you: DROP VIEW "main"."{old.current}";')
+    publish(there, staged, specs)
+    names = {f"main.{old.current}", f"main.{old.past}", "dwh.dw_Orders", "dwh.dw_Orders__history"}
+    assert _views(there) == names | {f"dwh_staging.{old.relation}"}
+    assert _rows(there, 'dwh."dw_Orders"') == held
+
+    # Other names, and no staging: the same rows, nothing under the old names.
+    kept = _config(tmp_path, Names("<table>"), schema="dwh", staging_schema="dwh_staging", keep_staging=False)
+    assert len(list(Outlook(kept, [table]).moved())) == 2
     publish(kept, staged, specs, news=[])
-    assert _views(kept) == {"main.Orders", "main.Orders_past"}
-    assert _rows(kept, '"Orders"') == held
+    read = table_model(table, specs[table.table], kept.names)
+    assert {v for v in _views(kept) if not v.startswith("main.")} == {
+        f"dwh.{read.current_as}", f"dwh.{read.past_as}",
+    }  # fmt: skip
+    assert _rows(kept, f"dwh.{read.current_as}") == held
     assert list(Outlook(kept, [table]).moved()) == []
 
 

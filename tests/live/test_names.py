@@ -74,7 +74,7 @@ def equal(runner: Runner, tables: int) -> None:
     assert all(c["equal"] and c["warehouse"] is not None and c["warehouse"]["rows"] > 0 for c in checks)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_names_by_rule_from_source_to_warehouse(pg: Database, tmp_path: Path) -> None:
     columns = ", ".join(f"{quoted(c)} text" for c in COLUMNS)
     pg.run("create schema sales; create schema hr")

@@ -62,11 +62,12 @@ class Parts:
 
 
 def _place(config: Config, warehouse: WarehouseConfig) -> str:
-    """Names a warehouse and what things are called in it: under other names everything is built again."""
-    called = sorted((p, spec.called) for p, spec in config.overrides.items() if spec.called)
-    if config.names == Names() and not called and warehouse.keep_staging:
+    """Names a warehouse and what is where in it: with other names or schemas everything is built again."""
+    called = {pattern: spec.called for pattern, spec in config.overrides.items() if spec.called}
+    there = WarehouseConfig(warehouse.kind, warehouse.path)
+    if (warehouse, config.names, called) == (there, Names(), {}):
         return warehouse.path
-    return f"{warehouse.path} {config.names} {called} {warehouse.keep_staging}"
+    return f"{warehouse} {config.names} {sorted(called.items())}"
 
 
 @dataclass(slots=True)

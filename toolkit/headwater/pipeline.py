@@ -577,7 +577,7 @@ class Pipeline:
         with duckdb.connect(warehouse.path, read_only=True) as con:
             con.execute("SET TimeZone = 'UTC'")
             there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
-            places = Dbt(self.config, Path(self.config.dbt.project)).places()
+            places = Dbt(self.config, Path(self.config.dbt.project)).built().places()
 
             def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
                 model = self._model(self._newest(table))

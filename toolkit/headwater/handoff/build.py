@@ -8,19 +8,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 
 from headwater.config import Config, TableSpec, WarehouseConfig, memory_bytes
 from headwater.errors import ConfigError, WarehouseError
+from headwater.handoff.built import Built, Place, read_built
 from headwater.handoff.dbt import TableModel, generate, table_models
-from headwater.handoff.moved import asked, make_room
-from headwater.handoff.stage import Place, note_made, row_counts, spans, stage, unstage
+from headwater.handoff.moved import make_room
+from headwater.handoff.stage import note_made, row_counts, spans, stage, unstage
 from headwater.handoff.tables import Staged
 from headwater.handoff.warehouses import warehouse_of
 from headwater.model import TableId
+from headwater.naming import relation_name
 from headwater.secrets import Secret, scrub
 
 #: Told of each finished model or test: its name, how many are done, how many there are.
@@ -97,7 +99,7 @@ def publish(
     dbt = Dbt(config, root)
     news_names = [models[t].relation for t in chosen]
     built = dbt.built()
-    places = {name: place for name, (place, _) in built.items()}
+    places = {name: (built.schema(name, warehouse), place[1]) for name, place in built.places().items()}
     misfits = stage(warehouse, [(models[t], staged[t]) for t in models], places, news=news_names)
     make_room(warehouse, list(models.values()), built)
     rebuilt = [m for t, m in models.items() if m.relation in misfits or (full_refresh and t in chosen)]
@@ -116,6 +118,8 @@ def publish(
         note_made(warehouse, made)
     if not warehouse.keep_staging:
         unstage(warehouse, list(models.values()))
+    if built.staging not in ("", warehouse.staging_schema):
+        unstage(replace(warehouse, staging_schema=built.staging), list(models.values()))
     newest = list({(n.kind, n.name): n for n in nodes}.values())
     return _result(warehouse, newest, [m.relation for m in rebuilt], monotonic() - started)
 
@@ -167,21 +171,9 @@ class Dbt:
             raise self._failure(failed, said)
         return nodes
 
-    def places(self) -> Mapping[str, Place]:
+    def built(self) -> Built:
         """Where the project's own settings put the models, as of the last time dbt ran here."""
-        return {name: place for name, (place, _) in self.built().items()}
-
-    def built(self) -> Mapping[str, tuple[Place, str]]:
-        """The same, each with the name that the model itself asked for then ("": none)."""
-        try:
-            nodes = json.loads((self._target / "manifest.json").read_text("utf-8"))["nodes"].values()
-            return {
-                str(n["name"]): ((str(n["schema"]), str(n["alias"])), asked(str(n["raw_code"])))
-                for n in nodes
-                if n["resource_type"] == "model"
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
+        return read_built(self._project, self._target, relation_name(self._config.name))
 
     def _run(self, words: Sequence[str], progress: Progress | None) -> tuple[int, list[str]]:
         """Run dbt; returns its exit code and the errors it logged."""

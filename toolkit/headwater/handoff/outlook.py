@@ -39,14 +39,18 @@ class Outlook:
         found = self.relations(table)
         return tuple(found[name] for name in (model.current, model.past) if name) if model else ()
 
-    def moved(self) -> Sequence[str]:
-        """A line for each view that the next build gives another name."""
-        models = list(self._models.values())
-        built = Dbt(self._config, Path(self._config.dbt.project)).built() if models else {}
-        return [
-            f"{m.old[0]}.{m.old[1]} is called {m.old[0]}.{m.new} from the next build on"
-            for m in moves(models, built)
-        ]
+    def moved(self) -> Iterator[str]:
+        """A line for each relation that the next build gives another name, or another schema."""
+        warehouse = self._config.warehouse
+        if warehouse is None:
+            return
+        built = Dbt(self._config, Path(self._config.dbt.project)).built()
+        for move in moves(warehouse, list(self._models.values()), built):
+            old, new = ".".join(move.old), ".".join(move.new)
+            if move.anew:
+                yield f"{new} is built anew with the next build; {old} stays until you: {move.drop()}"
+            else:
+                yield f"{old} is called {new} from the next build on"
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong with the names, with what to write instead."""

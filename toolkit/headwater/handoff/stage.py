@@ -20,6 +20,7 @@ import pyarrow as pa
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.config import WarehouseConfig
 from headwater.errors import WarehouseError
+from headwater.handoff.built import Place
 from headwater.handoff.tables import Staged, TableModel, open_end
 from headwater.handoff.warehouses import DUCKDB
 from headwater.model import META
@@ -38,9 +39,6 @@ _SIGN = "headwater "
 
 #: The table beside the sources that says of which making the models are.
 _MADE = "_hw_made"
-
-#: Schema and name of a relation in the warehouse.
-Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,13 @@ def unstage(warehouse: WarehouseConfig, tables: Sequence[TableModel]) -> None:
         for table in tables:
             if held.pop(table.relation, "").startswith(_SIGN):
                 con.execute(f"DROP VIEW {_named((schema, table.relation))}")
+        there = "SELECT 1 FROM duckdb_schemas() WHERE schema_name = ? AND database_name = current_database()"
         rest = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND database_name = current_database()"
-        if not held and not con.execute(rest, [schema]).fetchall():
+        if (
+            con.execute(there, [schema]).fetchall()
+            and not held
+            and not con.execute(rest, [schema]).fetchall()
+        ):
             con.execute(f"DROP SCHEMA {quote(schema)}")
         con.commit()
 
