@@ -103,6 +103,7 @@ def newest(log: RawLog) -> tuple[int, dict[int, str | None]]:
     return epoch, now
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("before", "after", "again", "written"),
     [
@@ -115,7 +116,7 @@ def newest(log: RawLog) -> tuple[int, dict[int, str | None]]:
     ],
 )
 def test_other_masks_between_two_sittings(
-    pg: Database, tmp_path: Path, tiny: None, before: str, after: str, again: bool, written: bool
+    pg: Database, tmp_path: Path, before: str, after: str, again: bool, written: bool
 ) -> None:
     pg.run("create table t(id int primary key, v text)")
     pg.run(f"insert into t select i, repeat(md5(i::text), 4) from generate_series(1, {ROWS}) i; analyze t")
