@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 FILE_ROWS = 245_760
 FILE_BYTES = 96_000_000
 GROUP_ROWS = 122_880
-#: A column has a dictionary with up to one value for so many rows of a group. With DuckDB's own 5, columns of
-#: different values cost a tenth of a file's CPU more, and lose theirs in the end.
-DICTIONARY_SHARE = 8
 #: A file that left a table is kept for its readers this long.
 RETENTION_HOURS = 7 * 24
 #: So many lake tables are kept open between refreshes.
@@ -190,7 +187,6 @@ class Lake:
             COPY (SELECT {columns} FROM ({rows}) {ordered}) TO {literal(str(folder))} (
                 FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1,
                 ROW_GROUP_SIZE {group}, ROW_GROUPS_PER_FILE {max(wanted // group, 1)},
-                DICTIONARY_SIZE_LIMIT {max(group // DICTIONARY_SHARE, 1)},
                 FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE, RETURN_STATS
             )
             """
