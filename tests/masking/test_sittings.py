@@ -103,18 +103,20 @@ def newest(log: RawLog) -> tuple[int, dict[int, str | None]]:
     return epoch, now
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
-    ("before", "after", "again"),
+    ("before", "after", "again", "written"),
     [
-        ("none", "hash", True),
-        ("hash", "another key", True),
-        ("redact", "none", True),
-        ("hash", "null", True),
-        ("hash", "hash", False),
+        ("none", "hash", True, True),
+        ("none", "hash", True, False),
+        ("hash", "another key", True, False),
+        ("redact", "none", True, True),
+        ("hash", "null", True, False),
+        ("hash", "hash", False, True),
     ],
 )
 def test_other_masks_between_two_sittings(
-    pg: Database, tmp_path: Path, tiny: None, before: str, after: str, again: bool
+    pg: Database, tmp_path: Path, before: str, after: str, again: bool, written: bool
 ) -> None:
     pg.run("create table t(id int primary key, v text)")
     pg.run(f"insert into t select i, repeat(md5(i::text), 4) from generate_series(1, {ROWS}) i; analyze t")
@@ -122,8 +124,9 @@ def test_other_masks_between_two_sittings(
         capture(pg, storage, before, entries=4)
         state = RawLog(storage).tables()[T]
         assert not state.complete and len(state.parts) > 1
-        pg.run("update t set v = 'changed ' || id where id % 7 = 0; delete from t where id % 11 = 0;"
-               " insert into t values (0, 'new one')")  # fmt: skip
+        if written:
+            pg.run("update t set v = 'changed ' || id where id % 7 = 0; delete from t where id % 11 = 0;"
+                   " insert into t values (0, 'new one')")  # fmt: skip
         capture(pg, storage, after)
         pg.run("update t set v = 'and later' where id = 5")
         capture(pg, storage, after)

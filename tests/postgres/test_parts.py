@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -18,6 +22,7 @@ from headwater.sources import Begun
 from headwater.sources.postgres import copies, keyed, parts
 from headwater.sources.postgres import cut as cuts
 from headwater.sources.postgres.cut import PostgresCut
+from headwater.sources.postgres.frames import Frames
 from headwater.sources.postgres.parts import File, condition, name_parts
 from postgres.rig import opened, rows_of, table
 from servers.postgres import Database
@@ -232,3 +237,22 @@ def test_stop_ends_a_read_that_waits(pg: Database) -> None:
             reading.join(timeout=20)
             assert time.monotonic() - began < 10
         assert isinstance(failed[0], SourceError)
+
+
+def test_pieces_of_huge_rows_wait_one_at_a_time() -> None:
+    made: list[int] = []
+
+    def receive() -> Generator[copies.Piece, None, None]:
+        for number in range(6):
+            made.append(number)
+            yield [Frames(np.empty(1, np.uint8), np.zeros(1, np.int64), np.array([300 << 20]))], True
+        yield [], False
+
+    reader = SimpleNamespace(cancel_safe=lambda timeout: None)
+    with closing(copies.ahead(receive(), reader)) as taken:  # type: ignore[arg-type]
+        next(taken)
+        next(taken)
+        time.sleep(0.3)
+        # Two are with whoever decodes, one waits, one has come.
+        assert len(made) == 4
+        assert [more for _, more in taken] == [True] * 4 + [False]

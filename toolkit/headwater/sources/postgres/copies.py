@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 
@@ -15,8 +16,9 @@ from headwater.sources.postgres.copybinary import take_rows
 from headwater.sources.postgres.frames import PIECE, Frames
 from headwater.sources.postgres.wire import copy_out
 
-#: Pieces that wait to be decoded; the server waits with those that come then.
-_WAITING = 8
+#: Pieces that wait to be decoded, while the server waits with the next; one of huge rows waits alone.
+_WAITING, _HUGE = 6, 2 * PIECE
+_PAUSE = 0.01
 
 Piece = tuple[list[Frames], bool]  # rows, and whether more may follow
 
@@ -95,6 +97,12 @@ class _Receiver:
                 if self._left.is_set():
                     self._pieces.close()
                     return
+                self._make_room(piece)
                 self._waiting.put(piece)
         except BaseException as failed:  # noqa: BLE001  raised again by `take`
             self._waiting.put(failed)
+
+    def _make_room(self, piece: Piece) -> None:
+        huge = sum(part.size for part in piece[0]) > _HUGE
+        while huge and not self._waiting.empty() and not self._left.is_set():
+            time.sleep(_PAUSE)
