@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +178,9 @@ _READY = """async () => {
 }"""
 
 
-@pytest.fixture
-def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[[str, Sequence[str]], Sheet]]:
-    """Write a notebook, open it and run all cells: `sheet("pick", ["cell", ...])`.
-
-    Afterwards: no error in the page, and no request to anywhere but this machine.
-    """
+@contextmanager
+def watched(browser: Browser) -> Iterator[Page]:
+    """A new page; afterwards: no error in it, and no request to anywhere but this machine."""
     context = browser.new_context(viewport={"width": 1180, "height": 1250})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -190,18 +188,30 @@ def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[[str, Sequence[str]],
     outside: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(_LOCAL) else outside.append(r.url))
-
-    def make(name: str, cells: Sequence[str], first: str = "") -> Sheet:
-        lab.write(f"{name}.ipynb", cells)
-        opened = Sheet(lab, page, f"{name}.ipynb")
-        opened.open()
-        if first:
-            page.evaluate(first)
-        opened.run()
-        return opened
-
-    yield make
-    page.screenshot(path=SHOTS.parent / "last-page.png") if SHOTS.exists() else None
-    context.close()
+    try:
+        yield page
+    except BaseException:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / "failed.png")
+        raise
+    finally:
+        context.close()
     assert not errors
     assert not outside
+
+
+@pytest.fixture
+def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[..., Sheet]]:
+    """Write a notebook, open it and run all cells: `sheet("pick", ["cell", ...])`."""
+    with watched(browser) as page:
+
+        def make(name: str, cells: Sequence[str], first: str = "") -> Sheet:
+            lab.write(f"{name}.ipynb", cells)
+            opened = Sheet(lab, page, f"{name}.ipynb")
+            opened.open()
+            if first:
+                page.evaluate(first)
+            opened.run()
+            return opened
+
+        yield make
