@@ -85,8 +85,9 @@ class Lab:
         said: list[str] = []
 
         def hear(message: dict[str, Any]) -> None:
-            if message["msg_type"] in ("stream", "error"):
-                said.append(message["content"].get("text") or "\n".join(message["content"]["traceback"]))
+            assert message["msg_type"] != "error", message["content"]["evalue"]
+            if message["msg_type"] == "stream":
+                said.append(message["content"]["text"])
 
         try:
             client.wait_for_ready(timeout=20)
@@ -94,7 +95,6 @@ class Lab:
             client.execute_interactive(code, output_hook=hear, timeout=30, store_history=False)
         finally:
             client.stop_channels()
-        assert "@@" in "".join(said), "".join(said)
         return json.loads("".join(said).partition("@@")[2])
 
     def stop(self) -> None:

@@ -32,6 +32,7 @@ def test_notebook_01(lab: Lab, browser: Browser) -> None:
         monitor = opened.widget("Runs")
         monitor.get_by_role("button", name="Start").click()
         expect(monitor.locator(".hw-history tbody tr").first).to_contain_text("done", timeout=120_000)
+        expect(monitor.locator(".hw-pill").first).to_have_text("idle")
         assert opened.ask("[monitor.background.last.outcome, monitor.background.last.models_built > 0]") == [
             "done",
             True,
