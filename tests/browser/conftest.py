@@ -24,7 +24,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 _LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
 
 # Chromium shares two cores with JupyterLab, a kernel, a PostgreSQL and a run.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 class Lab:
