@@ -264,7 +264,6 @@ def test_five_thousand_tables_and_the_keyboard(sheet: Open, lab: Lab, pg: Databa
     for key in ("End", "Space", "ArrowUp", "Space", "Home", "ArrowDown", "Enter"):
         keyboard.press(key)
     expect(status).to_contain_text("252 of 5,000 tables selected")
-    assert opened.page.locator(":focus").get_attribute("id") is not None  # in the settings that Enter opened
     expect(picker.get_by_label("mode")).to_be_focused()
     keyboard.press("Escape")
     assert (
