@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 _LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
 
 # Chromium shares two cores with JupyterLab, a kernel, a PostgreSQL and a run.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 class Lab:
@@ -84,8 +85,9 @@ class Lab:
         said: list[str] = []
 
         def hear(message: dict[str, Any]) -> None:
-            if message["msg_type"] in ("stream", "error"):
-                said.append(message["content"].get("text") or "\n".join(message["content"]["traceback"]))
+            assert message["msg_type"] != "error", message["content"]["evalue"]
+            if message["msg_type"] == "stream":
+                said.append(message["content"]["text"])
 
         try:
             client.wait_for_ready(timeout=20)
@@ -93,7 +95,6 @@ class Lab:
             client.execute_interactive(code, output_hook=hear, timeout=30, store_history=False)
         finally:
             client.stop_channels()
-        assert "@@" in "".join(said), "".join(said)
         return json.loads("".join(said).partition("@@")[2])
 
     def stop(self) -> None:
@@ -177,12 +178,9 @@ _READY = """async () => {
 }"""
 
 
-@pytest.fixture
-def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[[str, Sequence[str]], Sheet]]:
-    """Write a notebook, open it and run all cells: `sheet("pick", ["cell", ...])`.
-
-    Afterwards: no error in the page, and no request to anywhere but this machine.
-    """
+@contextmanager
+def watched(browser: Browser) -> Iterator[Page]:
+    """A new page; afterwards: no error in it, and no request to anywhere but this machine."""
     context = browser.new_context(viewport={"width": 1180, "height": 1250})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -190,18 +188,30 @@ def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[[str, Sequence[str]],
     outside: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(_LOCAL) else outside.append(r.url))
-
-    def make(name: str, cells: Sequence[str], first: str = "") -> Sheet:
-        lab.write(f"{name}.ipynb", cells)
-        opened = Sheet(lab, page, f"{name}.ipynb")
-        opened.open()
-        if first:
-            page.evaluate(first)
-        opened.run()
-        return opened
-
-    yield make
-    page.screenshot(path=SHOTS.parent / "last-page.png") if SHOTS.exists() else None
-    context.close()
+    try:
+        yield page
+    except BaseException:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / "failed.png")
+        raise
+    finally:
+        context.close()
     assert not errors
     assert not outside
+
+
+@pytest.fixture
+def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[..., Sheet]]:
+    """Write a notebook, open it and run all cells: `sheet("pick", ["cell", ...])`."""
+    with watched(browser) as page:
+
+        def make(name: str, cells: Sequence[str], first: str = "") -> Sheet:
+            lab.write(f"{name}.ipynb", cells)
+            opened = Sheet(lab, page, f"{name}.ipynb")
+            opened.open()
+            if first:
+                page.evaluate(first)
+            opened.run()
+            return opened
+
+        yield make

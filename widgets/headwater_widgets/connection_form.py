@@ -16,7 +16,7 @@ from headwater.model import Finding
 from headwater.pipeline import Pipeline
 from headwater.printable import size
 from headwater_widgets import pages
-from headwater_widgets.forms import describe_fields, find_field, form_values
+from headwater_widgets.forms import describe_fields, find_field, form_values, group_of
 from headwater_widgets.view import Verb, View, read_source
 
 #: What everybody fills in; all else stands behind "More".
@@ -106,11 +106,8 @@ class ConnectionForm(View):
     def _put(self, place: Sequence[str], value: Any) -> None:
         doc = self._doc
         if len(place) > 1:
-            group = doc.get(place[0], {})
-            if not isinstance(group, dict):
-                short = find_field(_fields(), place[:1]).short
-                group = {short.name: group} if short else {}
-            self._doc[place[0]] = doc = dict(group)
+            group = group_of(find_field(_fields(), place[:1]), doc.get(place[0]))
+            self._doc[place[0]] = doc = group
         if value is None:
             doc.pop(place[-1], None)
             if not doc:

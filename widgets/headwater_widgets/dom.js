@@ -5,6 +5,9 @@ const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 // The same signs that the reader of headwater.yml looks for: a password must not even reach the kernel.
 const PASSWORD = /:\/\/[^?]*:[^?]*@|[?&](ssl)?password=/i;
 
+// Lines of a diff that are shown.
+const DIFF_LINES = 400;
+
 let ids = 0;
 function nextId() {
   return `hw-${Date.now().toString(36)}-${ids++}`;
@@ -93,11 +96,13 @@ function refresh(holder, said, make) {
 }
 
 function diffView(diff) {
-  const lines = diff.split("\n").map((line) => {
+  const all = diff.split("\n").slice(2);
+  const lines = all.slice(0, DIFF_LINES).map((line) => {
     const kind = line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : line.startsWith("@") ? "at" : "same";
     return h("span", { class: `hw-diff-${kind}` }, printable(line) + "\n");
   });
-  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": "changes of the file" }, lines.slice(2));
+  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": "changes of the file" }, lines,
+    all.length > DIFF_LINES ? h("span", { class: "hw-diff-at" }, `… and ${number(all.length - DIFF_LINES)} lines more`) : null);
 }
 
 // Diff, save and discard at the foot of a form.

@@ -18,7 +18,16 @@ def describe_fields(fields: Sequence[Field]) -> list[Described]:
 
 def is_group(field: Field) -> bool:
     """Whether a field is shown as one input for each of its own fields."""
-    return field.kind == "mapping" and bool(field.fields) and field.each is None
+    names = {f.name for f in field.fields}
+    whole = field.short is None or field.short.name in names
+    return field.kind == "mapping" and bool(names) and field.each is None and whole
+
+
+def group_of(field: Field, value: Any) -> dict[str, Any]:
+    """A group's values, also where its short form stands for it."""
+    if isinstance(value, dict):
+        return dict(value)
+    return {field.short.name: value} if field.short is not None and value is not None else {}
 
 
 def form_values(fields: Sequence[Field], doc: Mapping[str, Any]) -> dict[str, object]:
@@ -29,9 +38,7 @@ def form_values(fields: Sequence[Field], doc: Mapping[str, Any]) -> dict[str, ob
             continue
         value = doc[field.name]
         if is_group(field):
-            # A short form is the same as its one field.
-            whole = value if isinstance(value, dict) else {field.short.name: value} if field.short else {}
-            values[field.name] = form_values(field.fields, whole)
+            values[field.name] = form_values(field.fields, group_of(field, value))
         else:
             values[field.name] = write_value(field, value)
     return values

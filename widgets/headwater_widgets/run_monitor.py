@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ _UNSEEN = 30.0
 _TABLES, _POINTS = 200, 300
 
 
+@cache
+def _shared(path: Path) -> tuple[Gauges, Background]:
+    """One for each file: a cell that is run again makes another monitor, of the run that is going on."""
+    gauges = Gauges()
+    return gauges, Background(path, [gauges])
+
+
 class RunMonitor(View):
     """Watches a pipeline; runs that it starts are in a process of their own, beside the notebook's kernel."""
 
@@ -35,8 +43,7 @@ class RunMonitor(View):
     def __init__(self, pipeline: Pipeline | str | Path = "headwater.yml") -> None:
         """`pipeline` is a pipeline file, or a `Pipeline` opened from one."""
         self._path = find_file(pipeline)
-        self.gauges = Gauges()
-        self.background = Background(self._path, [self.gauges])
+        self.gauges, self.background = _shared(self._path)
         self._observer: Pipeline | None = None
         self._pulse: Pulse | None = None
         self._away = ""
@@ -70,9 +77,8 @@ class RunMonitor(View):
         return self.background.wait(seconds)
 
     def close(self) -> None:
-        """Stop watching, and the run that was started here."""
+        """Stop watching. The run that was started here goes on; another monitor of the file shows it."""
         self._closing.set()
-        self.background.stop()
         super().close()
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -121,7 +127,7 @@ class RunMonitor(View):
                 return
             if time.monotonic() - self._looked >= _LOOK or not running and self._ended():
                 self._look()
-            if running:
+            if running and self.gauges.since_point() >= _TICK / 2:
                 self.gauges.sample(self._pulse.behind_bytes if self._pulse else None, self._lag())
             self._tell_all()
 

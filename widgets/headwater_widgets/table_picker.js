@@ -29,7 +29,7 @@ function render({ model, el }) {
     h("span", { class: "hw-join", role: "group", "aria-label": "layout" }, treeButton, listButton), all, none);
 
   // The list: a tall empty box that scrolls, and the rows that are in sight.
-  const rows = h("div", { class: "hw-rows" });
+  const rows = h("div", { class: "hw-rows", role: "none" });
   const list = h("div", { class: "hw-list", role: "tree", tabindex: "0", "aria-label": "Tables", "aria-multiselectable": "true" }, rows);
   const empty = h("div", { class: "hw-empty", hidden: true }, "No table fits. Loosen the filters.");
   const detail = h("div", { class: "hw-detail", role: "region", "aria-label": "Settings of a table" });

@@ -18,7 +18,7 @@ from headwater.model import Column, TableId, TableInfo, TableSchema
 from headwater.pipeline import Pipeline
 from headwater.printable import printable, size
 from headwater_widgets import pages
-from headwater_widgets.forms import describe_fields, find_field, form_values, is_group
+from headwater_widgets.forms import describe_fields, find_field, form_values, group_of
 from headwater_widgets.view import Verb, View, find_file, read_source
 
 #: Tables in the static page, and tables of which the next run's plan speaks by name.
@@ -140,7 +140,7 @@ class TablePicker(View):
         fields = table_fields()
         value = read_value(find_field(fields, place), text) if text.strip() else None
         if len(place) > 1:
-            group = {**(self.draft.settings(table).get(place[0]) or {})}
+            group = group_of(find_field(fields, place[:1]), self.draft.settings(table).get(place[0]))
             group.pop(place[1], None)
             value = {**group, place[1]: value} if text.strip() else group or None
         self.draft.change(table, place[0], value)
@@ -264,7 +264,7 @@ class TablePicker(View):
 def _mask_kinds() -> list[dict[str, object]]:
     """The masks that `headwater.yml` knows: words, and words with a number."""
     masks = next(f for f in table_fields() if f.name == "masks").each
-    assert masks is not None and masks.short is not None and is_group(masks)
+    assert masks is not None and masks.short is not None
     words = [{"name": w, "says": "", "number": False} for w in masks.short.choices]
     return words + [{"name": f.name, "says": f.says, "number": True} for f in masks.fields]
 

@@ -179,7 +179,7 @@ def _all_of(schema: str) -> str:
 
 def _without_schema(entries: list[Doc], schema: str, tables: Collection[TableId]) -> list[Doc]:
     left = [e for e in entries if _pattern(e).leave_out or not _of_schema(e, schema)]
-    still = any(_fits(e, t) for e in left if not _pattern(e).leave_out for t in tables)
+    still = fitting([p for p in map(_pattern, left) if not p.leave_out], list(tables))
     out = f"!{_all_of(schema)}"
     return [*left, out] if still and out not in left else left
 

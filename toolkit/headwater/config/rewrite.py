@@ -156,15 +156,11 @@ class _Editor:
         """Whether the new list is the old one with entries taken out, changed in place, and added behind."""
         if not (isinstance(old, list) and isinstance(new, list)):
             return False
-        names = [_name(e) for e in old]
-        stays = [n for n in map(_name, new) if n in names]
-        known = set(map(str, names))
-        return (
-            bool(stays)
-            and len(known) == len(names)
-            and stays == [n for n in names if n in stays]
-            and [_name(e) for e in new][: len(stays)] == stays
-        )
+        before, after = [str(_name(e)) for e in old], [str(_name(e)) for e in new]
+        known, wanted = set(before), set(after)
+        stays = [n for n in before if n in wanted]
+        unlike = len(known) < len(before) or len(wanted) < len(after)
+        return bool(stays) and not unlike and after[: len(stays)] == stays
 
     def _list(self, node: yaml.SequenceNode, old: Sequence[Doc], new: Sequence[Doc]) -> Iterator[_Cut]:
         wanted = {_name(e): e for e in new}

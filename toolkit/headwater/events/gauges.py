@@ -126,6 +126,11 @@ class Gauges:
         with self._lock:
             self._points.append(point)
 
+    def since_point(self) -> float:
+        """Seconds since the last point of the chart."""
+        with self._lock:
+            return self.clock() - self._points[-1].at if self._points else float("inf")
+
     def _move(self, table: TableId, kind: str, data: Mapping[str, Value]) -> None:
         now = self.clock()
         gauge = replace(self._tables.get(table, TableGauge(table)), at=now)
