@@ -313,11 +313,15 @@ where case when %(oids)s::oid[] is null
       else c.oid = any(%(oids)s::oid[]) end
 """
 
+# A number of up to 28 digits is shorter than a pointer to where it would be stored out of line.
 _COLUMNS = """
 select a.attrelid, a.attnum::int, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
        t.typtype::text, a.attnotnull, a.attgenerated <> '',
        (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> '',
-       a.attstorage <> 'p' and (c.reltoastrelid <> 0 or c.relkind = 'p')
+       a.attstorage <> 'p' and case when c.relkind <> 'p' then c.reltoastrelid <> 0
+            else exists (select from pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid
+                         where l.reltoastrelid <> 0) end
+           and not (a.atttypid = 'numeric'::regtype and a.atttypmod >= 4 and (a.atttypmod - 4) >> 16 <= 28)
 from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_class c on c.oid = a.attrelid
 where a.attrelid = any(%(oids)s::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum
