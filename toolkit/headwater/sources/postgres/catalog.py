@@ -69,7 +69,7 @@ class Relation:
         numbers = self.index if self.identity == "i" else self.primary
         own = {c.name for c in self.kept if c.number in numbers}
         made = make_schema(self.oid, self.table, self.kept, self.chosen or own)
-        return replace(made, key_chosen=bool(self.chosen))
+        return replace(made, key_chosen=True) if self.chosen else made
 
     @property
     def logged(self) -> bool:
@@ -158,7 +158,7 @@ def load_relations(
     rows = session.execute(_RELATIONS, {"oids": wanted}).fetchall()
     columns = _load_columns(session, [row[0] for row in rows])
     made = (_relation(row, tuple(columns.get(row[0], ()))) for row in rows)
-    return {r.oid: replace(r, chosen=keys(r.table)) for r in made}
+    return {r.oid: replace(r, chosen=chosen) if (chosen := keys(r.table)) else r for r in made}
 
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
