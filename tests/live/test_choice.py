@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SchemaConflict
-from headwater.model import Finding
+from headwater.model import Finding, TableId
 from headwater.state import RunRecord
 from live.pipelines import Runner
 from servers.postgres import Database
@@ -478,3 +478,28 @@ def test_kill_9_in_the_middle_and_a_build_at_the_end(pg: Database, tmp_path: Pat
             for (name,) in warehouse.execute(names).fetchall()
         }
     assert {len(found) for found in built.values()} <= counts
+
+
+def test_a_large_table_is_folded_by_the_files_that_hold_its_keys(pg: Database, tmp_path: Path) -> None:
+    pg.run(
+        "create table t (id int primary key, n int);"
+        "insert into t select n, n % 10 from generate_series(1, 30000) n"
+    )
+    runner = make(pg, tmp_path, {"name": "public.t", "where": "n < 5"})
+    run(runner)
+    for turn in range(3):
+        pg.run(
+            f"update t set n = (n + 5) % 10 where id % 50 = {turn}; delete from t where id % 101 = {turn};"
+            f"update t set id = id + 100000 where id % 203 = {turn} and id < 100000;"
+            f"insert into t select n, n % 7 from generate_series({turn * 100} + 200000, {turn * 100} + 200050) n"
+        )
+        run(runner)
+        assert rows(runner, "public.t") == select(pg, "select * from t where n < 5")
+    with runner.open() as pipeline:
+        tail = pipeline.status().tables[0].tail
+        assert tail is not None and tail > 500
+        assert pipeline.compact() == [TableId("public", "t")]
+    refit(sorted(rows(runner, "public.t", "_hw_seq, _hw_op, id", "changes")))
+    assert rows(runner, "public.t") == select(pg, "select * from t where n < 5")
+    open_now = rows(runner, "public.t", "id, n, is_current", "history")
+    assert sorted(r[:2] for r in open_now if r[2]) == sorted(pg.run("select * from t where n < 5"))

@@ -15,7 +15,7 @@ from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed, SourceError
 from headwater.filters.rules import is_stale
 from headwater.masking.rules import changed, describe
-from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.model import SKIPPED, Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class Pipeline:
                 action, why = "skip", info.note
             elif not info.logged:
                 action, why = "load", f"{info.kind}: read whole with each run"
+            elif known is None and info.schema.loaded == SKIPPED:
+                why = "its first load is skipped"
             elif known is None or not known.complete:
                 action, why = "load", "new" if known is None else "its load did not end"
             elif known.reload:
