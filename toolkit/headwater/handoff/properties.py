@@ -77,14 +77,11 @@ def _current(table: TableModel, facts: Warehouse) -> Node:
     for column in table.schema.columns:
         found = {**_described(column), "data_type": facts.column_type(column.type)}
         if column.name in key:
-            tests = ["unique"] if len(key) == 1 else []
-            # Of a key that the user chose nobody promises that it has a value in every row.
-            tests += [] if table.schema.key_chosen and column.nullable else ["not_null"]
-            found |= {"data_tests": tests} if tests else {}
+            found["data_tests"] = ["unique", "not_null"] if len(key) == 1 else ["not_null"]
         columns.append(found)
     columns += [_meta(n, facts, constrained=False) for n in ("_hw_seq", "_hw_at", "_hw_text")]
-    together = _unique(key) if len(key) > 1 else []
-    return _model(table.current, f"The rows of {name} as they are now.", columns, together, public=True)
+    tests = _unique(key) if len(key) > 1 else []
+    return _model(table.current, f"The rows of {name} as they are now.", columns, tests, public=True)
 
 
 def _versions(table: TableModel, facts: Warehouse) -> Node:
