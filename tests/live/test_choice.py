@@ -440,6 +440,7 @@ def test_filters_see_what_masks_hide_and_nobody_else_does(pg: Database, tmp_path
 
 
 @pytest.mark.crash
+@pytest.mark.slow
 def test_kill_9_in_the_middle_and_a_build_at_the_end(pg: Database, tmp_path: Path) -> None:
     pg.run(
         'create table "O" (id int primary key, s varchar(9), "order" int);'
@@ -505,3 +506,25 @@ def test_a_large_table_is_folded_by_the_files_that_hold_its_keys(pg: Database, t
     assert rows(runner, "public.t") == select(pg, "select * from t where n < 5")
     open_now = rows(runner, "public.t", "id, n, is_current", "history")
     assert sorted(r[:2] for r in open_now if r[2]) == sorted(pg.run("select * from t where n < 5"))
+
+
+def test_following_keeps_to_the_choices(pg: Database, tmp_path: Path) -> None:
+    pg.run(
+        "create table t (id int primary key, n int); insert into t select n, n from generate_series(1, 9) n;"
+        "create view v as select count(*) as c from t"
+    )
+    runner = make(pg, tmp_path, {"name": "public.t", "where": "n > 5"}, "public.v")
+    run(runner)
+    turns = 0
+
+    def over() -> bool:
+        nonlocal turns
+        turns += 1
+        if turns == 20:
+            pg.run("update t set n = 10 - n; insert into t values (20, 20), (21, 0)")
+        return turns > 20 and rows(runner, "public.t") == select(pg, "select * from t where n > 5")
+
+    with runner.open() as pipeline:
+        assert all(record.outcome == "done" for record in pipeline.follow(stop=over, build=False))
+    assert rows(runner, "public.t", "id") == [(1,), (2,), (20,), (3,), (4,)]
+    assert rows(runner, "public.v") == [(9,)]
