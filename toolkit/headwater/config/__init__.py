@@ -148,7 +148,10 @@ class Config:
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)
                 break
-        choices = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
+        some = (
+            (p, o) for p, o in self.overrides.items() if o.restricts or o.key or o.where or o.initial_where
+        )
+        choices = [o for p, o in some if parse_pattern(p).fits(table)]
         latest = list(reversed(choices))
         return replace(
             made,
