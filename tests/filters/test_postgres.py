@@ -99,7 +99,7 @@ def test_filters_mean_what_the_server_means(pg: Database) -> None:
     pg.run(SETUP)
     schema, rows = read(pg)
     dice, engine = random.Random(5), Engine()
-    texts = [leaf(dice) for _ in range(500)] + [predicate(dice) for _ in range(150)]
+    texts = [leaf(dice) for _ in range(250)] + [predicate(dice) for _ in range(80)]
     with pg.connect() as connection:
         connection.execute("set timezone = 'UTC'")
         for text in texts:

@@ -47,7 +47,8 @@ def test_what_is_listed(pg: Database) -> None:
     with opened(pg.url) as source:
         infos = {str(info.schema.table): info for info in source.tables()}
     assert list(infos) == [
-        "other.t", "public.fast", "public.keyless", "public.late", "public.p", "public.t",
+        "other.t", "public.fast", "public.keyless", "public.late", "public.m", "public.p", "public.t",
+        "public.v",
     ]  # fmt: skip
     t = infos["public.t"]
     assert t.schema.arrow() == pa.schema([("id", pa.int32()), ("n", pa.decimal128(8, 2))])
@@ -59,6 +60,11 @@ def test_what_is_listed(pg: Database) -> None:
     assert "no replica identity" in infos["public.keyless"].note
     assert "no replica identity" in infos["public.late"].note
     assert "unlogged" in infos["public.fast"].note
+    views = [(info.kind, info.logged, info.note) for info in (infos["public.m"], infos["public.v"])]
+    assert views == [
+        (kind, False, f"a {kind}: its changes are not in this server's log")
+        for kind in ("materialized view", "view")
+    ]
 
 
 def test_a_table_held_exclusively_does_not_stop_the_list(pg: Database) -> None:

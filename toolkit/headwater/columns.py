@@ -88,10 +88,13 @@ def key_parts(schema: TableSchema) -> list[str]:
 
     A key cell may be one that only `_hw_text` can hold, so its text is a part too where its type allows that.
     """
+    return [*map(quote, schema.key), *map(odd_text, odd_keys(schema))]
+
+
+def odd_keys(schema: TableSchema) -> list[str]:
+    """The key columns of types that `_hw_text` may hold values of."""
     types = {c.name: c.type for c in schema.columns}
-    parts = [quote(name) for name in schema.key]
-    odd = [name for name in schema.key if not any(test(types[name]) for test in _NEVER_ODD)]
-    return parts + [odd_text(name) for name in odd]
+    return [name for name in schema.key if not any(test(types[name]) for test in _NEVER_ODD)]
 
 
 def odd_text(name: str) -> str:

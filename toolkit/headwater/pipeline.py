@@ -18,8 +18,9 @@ from headwater.filters.rules import is_stale
 from headwater.handoff.outlook import Outlook
 from headwater.layouts import Preview, check_layouts, look_ahead, refuse_layouts
 from headwater.masking.rules import changed, describe
-from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.model import SKIPPED, Finding, TableId, TableInfo, TableSchema
 from headwater.naming import lake_folder
+from headwater.quarantine.rows import is_recast
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
@@ -197,8 +198,6 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
-        from headwater.quarantine.rows import is_recast
-
         parts = self.parts
         infos = choosable(parts.source.tables())
         wanted = configuration.select(self.config.tables, list(infos))
@@ -207,19 +206,7 @@ class Pipeline:
         rows = []
         for table in wanted:
             info, known = infos[table], state.get(table)
-            action, why = "follow", "captured"
-            if info.note:
-                action, why = "skip", info.note
-            elif not info.logged:
-                action, why = "load", f"{info.kind}: read whole with each run"
-            elif known is None or not known.complete:
-                action, why = "load", "new" if known is None else "its load did not end"
-            elif known.reload:
-                action, why = "reload", "its columns changed"
-            elif unlike := self._unlike(info, known):
-                action, why = "reload", unlike
-            elif is_recast(self.parts.lake, self.config.spec(table)):
-                why = "captured; other casts, so it is folded again"
+            action, why = self._intend(info, known)
             spec, masks = self.config.spec(table), tuple(describe(info.schema))
             laid = Preview() if info.note else look_ahead(spec, parts.lake, parts.source, info)
             facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
@@ -515,6 +502,23 @@ class Pipeline:
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
         return chosen, notes
+
+    def _intend(self, info: TableInfo, known: TableState | None) -> tuple[str, str]:
+        """What a run would do with a table, and why."""
+        if info.note:
+            return "skip", info.note
+        if not info.logged:
+            return "load", f"{info.kind}: read whole with each run"
+        if known is None and info.schema.loaded == SKIPPED:
+            return "follow", "its first load is skipped"
+        if known is None or not known.complete:
+            return "load", "new" if known is None else "its load did not end"
+        if known.reload:
+            return "reload", "its columns changed"
+        if unlike := self._unlike(info, known):
+            return "reload", unlike
+        recast = is_recast(self.parts.lake, self.config.spec(info.schema.table))
+        return "follow", "captured; other casts, so it is folded again" if recast else "captured"
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> str:
         """How the table is copied otherwise now than the newest stored rows were."""

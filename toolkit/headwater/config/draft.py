@@ -12,8 +12,11 @@ from headwater.config.rewrite import Doc, same
 from headwater.errors import ConfigError
 from headwater.model import TableId
 
-#: Settings that entries add to each other; all others come from the last entry that fits.
-_ADDED_UP = ("masks", "columns")
+#: Settings whose members add up over all entries that fit, and those that the last one gives that says them;
+#: all others come from the last entry that fits.
+_MERGED = ("masks", "cast", "lake")
+_LATEST = ("columns", "key", "where", "initial_where", "partition", "on_cast_error")
+_ADDED_UP = _MERGED + _LATEST
 #: Masks that need a key, and where the key goes unless the file says so.
 _KEYED, MASK_KEY = ("hash", "tokenize"), "env:HEADWATER_MASK_KEY"
 
@@ -219,9 +222,9 @@ def _effective(entries: Sequence[Doc], table: TableId) -> dict[str, Doc]:
     """The settings that the entries give a table, as `Config.spec` reads them."""
     fits = [e for e in entries if isinstance(e, dict) and len(e) > 1 and _fits(e, table)]
     made = {k: v for k, v in fits[-1].items() if k != "name" and k not in _ADDED_UP} if fits else {}
-    masks = {c: m for e in fits for c, m in _masks(e).items()}
-    columns = next((e["columns"] for e in reversed(fits) if e.get("columns")), None)
-    return made | ({"columns": columns} if columns else {}) | ({"masks": masks} if masks else {})
+    merged = {name: {k: v for e in fits for k, v in _members(e, name).items()} for name in _MERGED}
+    latest = {name: next((e[name] for e in reversed(fits) if e.get(name)), None) for name in _LATEST}
+    return made | {name: value for name, value in {**latest, **merged}.items() if value}
 
 
 def _settle(entries: list[Doc], table: TableId, changes: Mapping[str, Doc]) -> None:
@@ -256,6 +259,14 @@ def _own_masks(entries: Sequence[Doc], own: int, table: TableId, masks: Doc) -> 
     own_ones = {c: "null" if m is None else m for c, m in (masks or {}).items()}
     left = {c: m for c, m in own_ones.items() if c not in earlier or not same(earlier[c], m)}
     return {c: None if m == "null" else m for c, m in left.items()}
+
+
+def _members(entry: Doc, name: str) -> dict[str, Doc]:
+    """An entry's members of one setting, masks with `null` as a word."""
+    if name == "masks":
+        return _masks(entry)
+    found = entry.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _masks(entry: Doc) -> dict[str, Doc]:

@@ -19,7 +19,7 @@ from headwater.model import META, Op, TableSchema
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_UPDATE, _DELETE = pa.scalar(Op.UPDATE.value), pa.scalar(Op.DELETE.value)
+_UPDATE, _DELETE, _TRUNCATE = (pa.scalar(op.value) for op in (Op.UPDATE, Op.DELETE, Op.TRUNCATE))
 
 
 class Engine:
@@ -94,18 +94,18 @@ def keep_changes(
 ) -> pa.Table:
     """Changes of the rows that fit. An update that leads out of them is the delete of its key.
 
-    `fits` counts only where not `unknown`; a delete of which nothing is known stays: its row may have fitted.
+    Where `unknown`, nobody can say: a delete stays, as its row may have fitted; others are left out, and the
+    table has to be read again.
     """
-    ops = rows["_hw_op"]
-    out = pc.and_(pc.equal(ops, _UPDATE), pc.or_(pc.invert(fits), unknown))
-    stays = pc.or_(
-        pc.or_(fits, out), pc.or_(pc.equal(ops, Op.TRUNCATE.value), pc.and_(unknown, pc.equal(ops, _DELETE)))
-    )
+    ops, known = rows["_hw_op"], pc.invert(unknown)
+    fits = pc.and_(fits, known)
+    out = pc.and_(pc.equal(ops, _UPDATE), pc.and_(pc.invert(fits), known))
+    gone = pc.and_(unknown, pc.equal(ops, _DELETE))
+    stays = pc.or_(pc.or_(fits, gone), pc.equal(ops, _TRUNCATE))
     if not pc.any(out, min_count=0).as_py():
         return rows.filter(stays)
-    gone = _deletes(rows.filter(out), schema, engine)
-    left = rows.filter(pc.and_(stays, pc.invert(out)))
-    return pa.concat_tables([left, gone]).sort_by("_hw_seq")
+    left = _deletes(rows.filter(out), schema, engine)
+    return pa.concat_tables([rows.filter(stays), left]).sort_by("_hw_seq")
 
 
 def _deletes(rows: pa.Table, schema: TableSchema, engine: Engine) -> pa.Table:

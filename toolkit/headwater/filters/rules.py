@@ -96,23 +96,20 @@ def find_problems(info: TableInfo, spec: TableSpec) -> Iterator[Problem]:
 
 def _find_omitted(info: TableInfo, spec: TableSpec) -> Iterator[Problem]:
     """Values that the log leaves out, where the row that has them may not be in the copy."""
-    fix = f"ALTER TABLE {quote_sql(info.schema.table)} REPLICA IDENTITY FULL;"
     looked_at = {n.name for n in parse_predicate(spec.where).names()} if spec.where else set()
-    if unseen := sorted(looked_at & info.omits):
+    unseen, others = sorted(looked_at & info.omits), sorted(info.omits - looked_at)
+    again = "the table is read again then" if spec.where and not spec.initial_where else ""
+    again = again if again and not spec.skip_load else "the table stops then"
+    said = []
+    if unseen:
+        said.append(f"{', '.join(unseen)}, which `where` looks at: the table is read again then")
+    if others:
+        said.append(f"{', '.join(others[:5])} of a row that is not in the copy yet: {again}")
+    for what in said:
         yield Problem(
-            info.schema.table,
-            f"an update may leave out {', '.join(unseen)} (long and unchanged), which `where` looks at",
-            fix,
-        )
-    elif info.omits:
-        names = ", ".join(sorted(info.omits)[:5])
-        yield Problem(
-            info.schema.table,
-            "an update of a row that is not in the copy yet may leave out long values that it does not change"
-            f" ({names}): the table then stops until it is read again",
-            fix,
-            fatal=False,
-        )
+            info.schema.table, f"an update may leave out, if it is long and unchanged, {what}",
+            f"ALTER TABLE {quote_sql(info.schema.table)} REPLICA IDENTITY FULL;", fatal=False,
+        )  # fmt: skip
 
 
 def quote_sql(table: TableId) -> str:

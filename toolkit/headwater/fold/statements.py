@@ -11,7 +11,7 @@ from string import Template
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.columns import cast_from, image, key_parts, odd_text, spelling
+from headwater.columns import cast_from, image, key_parts, odd_keys, odd_text, spelling
 from headwater.fold.retype import Casts, cells_of
 from headwater.model import TableSchema
 
@@ -80,6 +80,19 @@ class Shape:
     def named_parts(self) -> str:
         """`identity` under its names."""
         return ", ".join(f"{e} AS {n}" for e, n in zip(self.identity, self.parts, strict=True))
+
+    def valueless(self) -> str:
+        """A query of the first row with a key column that has no value, of `_hw_raw`."""
+        beside = {name: n for n, name in enumerate(odd_keys(self.schema), len(self.schema.key))}
+        missing = [
+            f"_hw_k{n} IS NULL" + (f" AND _hw_k{beside[name]} IS NULL" if name in beside else "")
+            for n, name in enumerate(self.schema.key)
+        ]
+        where = " OR ".join(f"({m})" for m in missing)
+        return (
+            f"SELECT 'n', _hw_seq, FALSE, {', '.join(self.parts)} FROM _hw_raw"
+            f" WHERE _hw_op <> 't' AND ({where}) ORDER BY _hw_seq LIMIT 1"
+        )
 
     def nothing(self) -> str:
         """A query of no rows, with the columns of raw rows."""

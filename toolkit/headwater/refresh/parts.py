@@ -132,14 +132,16 @@ class Bench:
             "u": "updates a row that is not there",
             "d": "deletes a row that is not there",
             "r": "reads a row whose key another row has",
+            "n": "is of a row without a value in its key",
         }.get(op, "does not fit")
         if lost:
             what = "lacks cells of a row that is not there"
         place = "" if entry is None else f" of raw log entry {entry}"
         hint = read_again(self.table)
-        if op in "cr" and self.schema.key_chosen:
+        if op in "crn" and self.schema.key_chosen:
             names = ", ".join(self.schema.key)
-            hint = f"name more columns than ({names}) in the table's `key`, then: {hint}"
+            other = "other" if op == "n" else "more"
+            hint = f"name {other} columns than ({names}) in the table's `key`, then: {hint}"
         # Rows come into a filtered copy by right; where the load was cut short, reading it all is no way out.
         kind = Incomplete if lost and self.schema.where and not self.schema.loaded else SchemaConflict
         return kind(f"{self.table}: change {seq}{place} {what} (key {_shown(key)})", hint=hint)

@@ -104,6 +104,7 @@ class Step:
             self.parking.park_snapshot(self._gone().seq)
         self._view_base()
         if self.schema.key_chosen:
+            self._refuse(self._shape.valueless())
             self._refuse(sql("twice", parts=self._bench.parts))
         self._run(sql("cut"))
         if self._mirror is None or not self._same_key:
@@ -169,6 +170,8 @@ class Step:
         if not self.schema.key:
             self._fold_bag()
             return self._count()
+        if self.schema.key_chosen:
+            self._refuse(self._shape.valueless())
         truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
         if not (truncates or lacking or self._exact or self.schema.partial):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")

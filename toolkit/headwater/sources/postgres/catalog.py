@@ -69,7 +69,7 @@ class Relation:
         numbers = self.index if self.identity == "i" else self.primary
         own = {c.name for c in self.kept if c.number in numbers}
         made = make_schema(self.oid, self.table, self.kept, self.chosen or own)
-        return replace(made, key_chosen=bool(self.chosen))
+        return replace(made, key_chosen=True) if self.chosen else made
 
     @property
     def logged(self) -> bool:
@@ -158,7 +158,7 @@ def load_relations(
     rows = session.execute(_RELATIONS, {"oids": wanted}).fetchall()
     columns = _load_columns(session, [row[0] for row in rows])
     made = (_relation(row, tuple(columns.get(row[0], ()))) for row in rows)
-    return {r.oid: replace(r, chosen=keys(r.table)) for r in made}
+    return {r.oid: replace(r, chosen=chosen) if (chosen := keys(r.table)) else r for r in made}
 
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
@@ -313,11 +313,15 @@ where case when %(oids)s::oid[] is null
       else c.oid = any(%(oids)s::oid[]) end
 """
 
+# A number of up to 28 digits is shorter than a pointer to where it would be stored out of line.
 _COLUMNS = """
 select a.attrelid, a.attnum::int, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
        t.typtype::text, a.attnotnull, a.attgenerated <> '',
        (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> '',
-       a.attstorage <> 'p' and (c.reltoastrelid <> 0 or c.relkind = 'p')
+       a.attstorage <> 'p' and case when c.relkind <> 'p' then c.reltoastrelid <> 0
+            else exists (select from pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid
+                         where l.reltoastrelid <> 0) end
+           and not (a.atttypid = 'numeric'::regtype and a.atttypmod >= 4 and (a.atttypmod - 4) >> 16 <= 28)
 from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_class c on c.oid = a.attrelid
 where a.attrelid = any(%(oids)s::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum

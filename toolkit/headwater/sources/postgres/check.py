@@ -308,7 +308,7 @@ def _remarks(relation: Relation) -> Iterator[tuple[str, str]]:
     nullable = [c.name for c in relation.kept if c.nullable and c.name in relation.chosen]
     if nullable:
         names = ", ".join(nullable)
-        yield "key", f"{names} may be NULL: rows with NULL there count as equal, and two of them as an error"
+        yield "key", f"{names} may be NULL: a row with NULL there stops the table"
     if relation.chosen:
         return
     if relation.identity == "i" and relation.primary and set(relation.index) != set(relation.primary):
