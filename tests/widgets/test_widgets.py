@@ -148,16 +148,16 @@ def test_a_source_that_is_away_is_a_sentence(
 def test_options_that_do_not_exist_yet_get_an_input(
     said: list[Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = (Field("where", "a filter", "id > 5"), Field("partition", "folders", "year(at)", kind="list"))
+    more = (Field("shade", "a filter", "id > 5"), Field("fold_at", "folders", "year(at)", kind="list"))
     known = headwater.config.draft.table_fields()
     for place in (headwater.config.draft, headwater_widgets.table_picker):
         monkeypatch.setattr(place, "table_fields", lambda: [*known, *more])
     picker = pick(tmp_path)
     names = [f["name"] for f in last(said, "tables")["fields"]]
-    assert names[-2:] == ["where", "partition"] and "mode" in names
-    ask(picker, "set", index=index_of(said, "orders"), place=["where"], text="id > 5")
+    assert names[-2:] == ["shade", "fold_at"] and "mode" in names
+    ask(picker, "set", index=index_of(said, "orders"), place=["shade"], text="id > 5")
     # The file's own reader does not know it yet, and says so.
-    assert "where" in last(said, "draft")["wrong"]
+    assert "shade" in last(said, "draft")["wrong"]
 
 
 def test_names_are_text_for_readers_without_a_kernel(said: list[Mapping[str, Any]], tmp_path: Path) -> None:

@@ -513,9 +513,7 @@ class Pipeline:
             return "follow", "its first load is skipped"
         if known is None or not known.complete:
             return "load", "new" if known is None else "its load did not end"
-        if known.reload:
-            return "reload", "its columns changed"
-        if unlike := self._unlike(info, known):
+        if unlike := "its columns changed" if known.reload else self._unlike(info, known):
             return "reload", unlike
         recast = is_recast(self.parts.lake, self.config.spec(info.schema.table))
         return "follow", "captured; other casts, so it is folded again" if recast else "captured"
