@@ -28,6 +28,7 @@ class Files:
     schema: TableSchema
     files: Sequence[Path]
     high_seq: int
+    reshaped: int = -1
 
 
 @dataclass

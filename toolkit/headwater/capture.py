@@ -16,10 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from headwater.errors import HeadwaterError, PositionLost, SourceError
 from headwater.failpoints import reach
 from headwater.load import Loading, find_begun
-from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
+from headwater.model import META, STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
 from headwater.progress import Progress
 from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
@@ -109,6 +111,8 @@ class Capture:
         self._guard = guard
         self._reached: Position | None = None
         self._reload: set[TableId] = set()
+        self._evolved: dict[TableId, TableSchema] = {}  # what the log has not told of altered tables yet
+        self._told: dict[TableId, str] = {}  # and what it had told last
 
     def start(self, reload: Collection[TableId] = ()) -> Captured:
         """Make the source keep its log, let go of tables no longer wanted, and load the fresh ones.
@@ -153,6 +157,7 @@ class Capture:
             raise SourceError(
                 f"the source is {ahead} bytes ahead, but its stream brought nothing", hint="headwater check"
             )
+        self._announce(done)
         for _ in range(RELOADS):
             if not self._reload:
                 return done
@@ -177,7 +182,29 @@ class Capture:
             for t, info in self._infos.items()
             if t in state and state[t].followed and state[t].schema != info.schema.fingerprint()
         }
-        return set(self._source.unlogged(newer)) if newer else set()
+        if not newer:
+            return set()
+        self._evolved = {s.table: s for s in self._source.evolved(newer)}
+        self._told = {t: state[t].schema for t in self._evolved}
+        return set(self._source.unlogged(newer))
+
+    def _announce(self, done: Captured) -> None:
+        """Log the new columns of tables that were altered, and of which no row has come since."""
+        state = self._log.tables()
+        waiting, self._evolved = self._evolved, {}
+        tables = {
+            t: schema
+            for t, schema in waiting.items()
+            if t not in self._reload and t in state and state[t].complete and state[t].schema == self._told[t]
+        }
+        last = self._log.last()
+        if not tables or last is None or self._reached is None:
+            return
+        refs = [
+            self._log.stage(ChangeBatch(schema, _no_rows(schema)), state[t].epoch, last.next_row)
+            for t, schema in tables.items()
+        ]
+        self._commit(done, refs, self._reached, last.next_row)
 
     def _release(self) -> None:
         last, state = self._log.last(), self._log.tables()
@@ -321,6 +348,10 @@ class Capture:
         reach("confirm.before")
         self._source.confirm(position)
         reach("confirm.after")
+
+
+def _no_rows(schema: TableSchema) -> pa.Table:
+    return pa.schema([*schema.arrow(), *META]).empty_table()
 
 
 def _after(ref: BatchRef, next_row: int) -> int:

@@ -13,18 +13,21 @@ are the only input.
 
 from __future__ import annotations
 
-from headwater.columns import cast_from, changed_types, unite, widen
+from headwater.columns import cast_from, changed_types, widen
 from headwater.fold.segments import Batch, Segment, cut_segments
 from headwater.fold.statements import Gone, Shape, sql
+from headwater.growth import Placed, grow, unite
 
 __all__ = [
     "Batch",
     "Gone",
+    "Placed",
     "Segment",
     "Shape",
     "cast_from",
     "changed_types",
     "cut_segments",
+    "grow",
     "sql",
     "unite",
     "widen",

@@ -11,7 +11,8 @@ from string import Template
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.columns import cast_from, image, key_parts, odd_text, spelling
+from headwater.columns import cast_from, ident, image, json_of, key_parts, meta_from, odd_text, spelling
+from headwater.growth import Placed
 from headwater.model import TableSchema
 
 _RAW_META = {
@@ -88,33 +89,41 @@ class Shape:
         """The lake's columns out of rows of an older lake schema."""
         return ", ".join(cast_from(schema, self.schema))
 
+    def carried(self, schema: TableSchema) -> str:
+        """The lake's columns and the meta columns out of rows of an older lake schema."""
+        return f"{self.cells(schema)}, {meta_from(schema, self.schema)}"
+
     def absent(self, schema: TableSchema) -> str:
         """SQL of the list of columns whose cells in rows of `schema` nobody knows; NULL for none."""
-        had = {c.name.casefold() for c in schema.columns}
-        names = [literal(c.name) for c in self.schema.columns if c.name.casefold() not in had]
+        had = {ident(c) for c in schema.columns}
+        missing = [c for c in self.schema.columns if ident(c) not in had]
+        names = [literal(c.name) for c in missing if c.fill is None and not c.retired]
         return f"[{', '.join(names)}]" if names and self.unlogged else "CAST(NULL AS VARCHAR[])"
 
     def same_key(self, one: str, other: str) -> str:
         """The join condition that two aliases speak of the same row."""
         return " AND ".join(f"{one}.{p} IS NOT DISTINCT FROM {other}.{p}" for p in self.parts)
 
-    def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int] = ()) -> str:
+    def raw(self, placed: Placed, paths: Sequence[str], entries: Sequence[int] = ()) -> str:
         """The rows of raw files of one schema version, in the lake's columns, with their entries if given."""
+        schema = placed.schema
         renamed = spelling(schema, self.schema)
         unset = "_hw_unset"
         if renamed:
             cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in renamed.items())
             unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
         old_names = {new: old for old, new in renamed.items()}
-        texts = [odd_text(old_names.get(name, name)) for name in self._plain()]
+        had = {ident(c) for c in schema.columns}
+        there = [c.name for c in self.schema.columns if ident(c) in had]
+        texts = [odd_text(old_names.get(name, name)) for name in there]
         known = (
             ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
         )
         return sql(
             "raw",
-            columns=self.cells(schema),
+            columns=", ".join(cast_from(schema, self.schema, placed.gone)),
             unset=unset,
-            text=f"CASE WHEN _hw_text IS NOT NULL THEN {_json_of(self._plain(), texts)} END",
+            text=f"CASE WHEN _hw_text IS NOT NULL THEN {json_of(there, texts)} END",
             absent=self.absent(schema),
             paths=", ".join(map(literal, paths)),
             named=", filename = '_hw_file'" if entries else "",
@@ -156,7 +165,7 @@ class Shape:
         texts = [odd_text(name) for name in self.schema.key]
         return self._with_columns(
             "emptied", names=self._literals(), key_cells=", ".join(cells),
-            key_text=_json_of(list(self.schema.key), texts),
+            key_text=json_of(list(self.schema.key), texts),
         )  # fmt: skip
 
     def wanted(self, schema: TableSchema, names: Collection[str]) -> str:
@@ -201,7 +210,7 @@ class Shape:
         events = self._with_columns(
             "keyless_changes",
             filled=", ".join(filled),
-            filled_text=_json_of(self._plain(), texts) if odd else "c._hw_text",
+            filled_text=json_of(self._plain(), texts) if odd else "c._hw_text",
             image=self.identity[0],
         )
         return [events, self._with_columns("keyless_versions"), sql("keyless_gone")]
@@ -247,14 +256,7 @@ class Shape:
     def _json(self, filled: Collection[str] = ()) -> str:
         """`_hw_text` in its one form: the odd cells in the lake's column order, NULL for none."""
         texts = [f"struct_extract({quote(n)}, 't')" if n in filled else odd_text(n) for n in self._plain()]
-        return _json_of(self._plain(), texts)
-
-
-def _json_of(names: Sequence[str], texts: Sequence[str]) -> str:
-    cells = ", ".join(f"{{'k': {literal(n)}, 'v': {t}}}" for n, t in zip(names, texts, strict=True))
-    some = f"coalesce({', '.join(texts)}) IS NOT NULL"
-    pairs = f"list_filter([{cells}], lambda _hw_cell: _hw_cell.v IS NOT NULL)"
-    return f"CASE WHEN {some} THEN CAST(to_json(map_from_entries({pairs})) AS VARCHAR) END"
+        return json_of(self._plain(), texts)
 
 
 def _lost(name: str) -> str:

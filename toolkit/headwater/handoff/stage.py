@@ -63,8 +63,9 @@ def stage(
 ) -> frozenset[str]:
     """Point the sources at the staged files; returns the relations whose models must be built anew.
 
-    That is so where a column type, the key or a name of the history changed, and where a model holds changes
-    of another log: merging would mix values. `places` says where models are, if not in the configured schema.
+    That is so where a type or name of a column, the key, a name of the history or the cells of old rows
+    changed, and where a model holds changes of another log: merging would mix values. `places` says where
+    models are, if not in the configured schema.
     What costs a query is looked at for the relations in `news` alone (None: for all). Creates the warehouse
     file if there is none. All or nothing. Raises WarehouseError.
     """
@@ -82,7 +83,7 @@ def stage(
         columns = _columns(con)
         return frozenset(
             table.relation
-            for table, _ in tables
+            for table, staged in tables
             for shape in _shapes(table)
             for place in [(places or {}).get(shape.model, (warehouse.schema, shape.model))]
             if place in columns
@@ -90,7 +91,9 @@ def stage(
                 _fits(shape, columns[place])
                 and (
                     (news is not None and table.relation not in news)
-                    or _continues(con, shape, place, (warehouse.staging_schema, table.relation))
+                    or _continues(
+                        con, shape, place, (warehouse.staging_schema, table.relation), staged.reshaped
+                    )
                 )
             )
         )
@@ -236,9 +239,9 @@ def _fits(shape: _Shape, held: Mapping[str, tuple[str, bool]]) -> bool:
     return {n for n, (_, nullable) in held.items() if not nullable} == shape.not_null
 
 
-def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Place) -> bool:
-    """Whether the rows are of the source's log, and open versions have the configured open end."""
-    if not _same_log(con, place, source):
+def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Place, reshaped: int) -> bool:
+    """Whether the rows are of the source's log under its columns, and open versions have the open end."""
+    if not _same_log(con, place, source, reshaped):
         return False
     if not shape.open_column:
         return True
@@ -248,7 +251,7 @@ def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Pla
     return found is None or found[0] == _micros(shape.open_end)
 
 
-def _same_log(con: DuckDBPyConnection, place: Place, source: Place) -> bool:
+def _same_log(con: DuckDBPyConnection, place: Place, source: Place, reshaped: int) -> bool:
     """Whether the newest change a model holds is one of the source: a lake made anew counts from 0 again."""
     held = _named(place)
     newest = con.execute(
@@ -257,6 +260,8 @@ def _same_log(con: DuckDBPyConnection, place: Place, source: Place) -> bool:
     ).fetchone()
     if newest is None:
         return True
+    if newest[0] < reshaped:
+        return False
     known = con.execute(
         f"SELECT 1 FROM {_named(source)} "
         "WHERE _hw_seq = ? AND epoch_us(_hw_at) IS NOT DISTINCT FROM ? LIMIT 1",

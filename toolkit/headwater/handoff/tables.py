@@ -20,6 +20,7 @@ class Staged(Protocol):
     files     local Parquet files, all of them and no others; older ones may lack columns
     schema    what the files hold together; each column casts to its type here
     high_seq  the highest `_hw_seq` in them
+    reshaped  the `_hw_seq` from which on columns have the names, and old rows the cells, of today; -1: always
     """
 
     @property
@@ -35,6 +36,11 @@ class Staged(Protocol):
     @property
     def high_seq(self) -> int:
         """The highest `_hw_seq`."""
+        ...
+
+    @property
+    def reshaped(self) -> int:
+        """Models that hold no change from here on were built from other columns."""
         ...
 
 

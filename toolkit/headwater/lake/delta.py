@@ -36,7 +36,7 @@ from headwater.lake.engine import Engines
 from headwater.lake.layout import history_layout, plain_layout
 from headwater.lake.stats import FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.lake.tail import history_rows, mirror_rows, tail_of
+from headwater.lake.tail import history_rows, mirror_rows, tail_beyond, tail_of, through
 from headwater.model import Mark, TableId, TableSchema
 from headwater.storage import Storage
 
@@ -132,12 +132,13 @@ class Lake:
         if held is None and kind == "history":
             held = self._keyless_history(table)
         if held is not None:
-            tail = None if kind == "changes" else tail_of(held, self.open(table, "changes"))
-            if tail is None:
+            changes = None if kind == "changes" else self.open(table, "changes")
+            tail, reached = tail_of(held, changes), through(held)
+            if changes is None or reached is None or (tail is None and changes.schema == held.schema):
                 return self.scan(held)
             if kind == "history":
-                return history_rows(self, held, tail)
-            return mirror_rows(self, held, tail, tail.changes.schema)
+                return history_rows(self, held, tail or tail_beyond(changes, reached))
+            return mirror_rows(self, held, tail, changes.schema)
         if empty is None or self.open(table, "changes") is not None:
             # It had rows: no rows would be a wrong answer.
             told = "   (a table has a history where its mode is history)" if kind == "history" else ""
@@ -155,7 +156,8 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark)
+        reshaped = int(held.notes.get("reshaped", -1))
+        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark, reshaped)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""

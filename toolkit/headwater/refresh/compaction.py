@@ -15,7 +15,7 @@ from headwater.columns import changed_types
 from headwater.failpoints import reach
 from headwater.fold import Shape, sql
 from headwater.lake import Change, Held, Kind, NewFile
-from headwater.lake.layout import history_layout, history_notes, plain_layout
+from headwater.lake.layout import history_layout, history_meta, history_notes, plain_layout
 from headwater.lake.rewrite import Swap, rewrite
 from headwater.lake.tail import THROUGH, Tail, tail_beyond, through
 from headwater.lake.touched import files_with
@@ -90,7 +90,7 @@ class Compaction:
 
     def _rows(self, tail: Tail) -> str:
         """SQL to stand after FROM: the versions of a tail."""
-        return f"(SELECT {self._shape.cells(self._changes.schema)}, {META} FROM {tail.scan(self._lake)})"
+        return f"(SELECT {self._shape.carried(self._changes.schema)} FROM {tail.scan(self._lake)})"
 
     @property
     def _shape(self) -> Shape:
@@ -103,7 +103,7 @@ class Compaction:
             self._run(f"CREATE TEMP TABLE _hw_found AS SELECT {self._bench.parts} FROM _hw_keys WHERE FALSE")
         else:
             target = self._bench.target(held, self._mirror_cells(held), plain_layout(self._bench.schema))
-            files_with(target, paths_of(held), self._bench.keys("_hw_keys"), found="_hw_found")
+            files_with(target, paths_of(held), self._bench.keys("_hw_keys", held), found="_hw_found")
         own = ", ".join(f"o.{part}" for part in self._shape.parts)
         query = sql(
             "misfit", own_parts=own, parts=self._bench.parts, same_key=self._shape.same_key("o", "f"),
@@ -115,7 +115,7 @@ class Compaction:
     # Into the bases.
 
     def _mirror_cells(self, held: Held) -> str:
-        return f"{self._shape.cells(held.schema)}, {META}"
+        return self._shape.carried(held.schema)
 
     def _mirror(self, held: Held | None) -> Change:
         """The rows that are there now, in place of those that were."""
@@ -130,7 +130,9 @@ class Compaction:
             )
         target = self._bench.target(held, self._mirror_cells(held), layout)
         anew = changed_types(held.schema, schema)
-        swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew, in_order=True)
+        swap = Swap(
+            self._bench.keys("_hw_keys", held), fresh, self._bench.order, everything=anew, in_order=True
+        )
         done = rewrite(target, paths_of(held), swap)
         return Change(self._changes.mark, schema, layout, done.add, done.remove, anew, self._notes())
 
@@ -154,7 +156,7 @@ class Compaction:
             add = self._bench.write(closed, layout, closing)
             add += self._bench.write(opened, layout, order)
             return Change(self._changes.mark, schema, layout, add, replace=held is not None, notes=notes)
-        keys, cells = self._bench.keys("_hw_keys"), self._history_cells(held, layout)
+        keys, cells = self._bench.keys("_hw_keys", held), self._history_cells(held, layout)
         target = self._bench.target(held, cells, layout)
         still = open_files(held)
         anew = changed_types(held.schema, schema)
@@ -197,8 +199,7 @@ class Compaction:
         }
 
     def _history_cells(self, held: Held, layout: Mapping[str, pa.DataType]) -> str:
-        own = {c.name for c in self._bench.schema.columns}
-        return ", ".join([self._shape.cells(held.schema), *(quote(n) for n in layout if n not in own)])
+        return f"{self._shape.cells(held.schema)}, {history_meta(held.schema, self._bench.schema, layout)}"
 
     def _no_open(self, layout: Mapping[str, pa.DataType]) -> str:
         cells = ", ".join(f"CAST(NULL AS {duckdb_type(t)}) AS {quote(n)}" for n, t in layout.items())

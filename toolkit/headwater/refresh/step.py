@@ -8,10 +8,10 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from headwater.columns import changed_types, unite
+from headwater.columns import changed_types, ident, key_idents, meta_from
 from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
-from headwater.fold import Gone, Segment, Shape, sql
+from headwater.fold import Gone, Segment, Shape, grow, sql
 from headwater.lake import Change, Held, Kind
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
@@ -26,8 +26,10 @@ from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
 WHOLE = "whole"
 #: ... that there is nothing else in it ...
 FIRST = "first"
-#: ... and the number behind which a table that had no key has one.
+#: ... the number behind which a table that had no key has one ...
 KEYED = "keyed"
+#: ... and the number from which on names, or what old rows hold, are as they are now.
+RESHAPED = "reshaped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,14 @@ class Step:
         self._lake, self._spec, self._held = work.lake, work.spec, work.held
         self._in_order = False  # whether versions come by their numbers
         held = work.held
-        seen = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
-        self.schema = unite([*(h.schema for h in held.values() if h), *seen])
-        unlogged = any(b.ref.reload for b in segment.batches)
-        self._shape = Shape(self.schema, frozenset(c.name for c in seen[-1].columns), unlogged)
         self._mirror = held["mirror"]
         before = held["changes"] or self._mirror
-        self._key_before = before.schema.key if before else None
+        self._before = before.schema if before else None
+        growth = grow(self._before, [log.schema(self._spec.table, b.ref.schema) for b in segment.batches])
+        self.schema, self._placed = growth.schema, growth.placed
+        there = {ident(c) for c in self._placed[-1].schema.columns}
+        present = frozenset(c.name for c in self.schema.columns if ident(c) in there)
+        self._shape = Shape(self.schema, present, any(b.ref.reload for b in segment.batches))
         widths = [b.ref.memory // b.ref.rows for b in segment.batches if b.ref.rows]
         row_bytes = max([*widths, self._lake.width(self._mirror) if self._mirror else 0], default=0)
         self._bench = Bench(work, self._shape, row_bytes)
@@ -68,7 +71,7 @@ class Step:
 
     @property
     def _same_key(self) -> bool:
-        return self._key_before is None or self._key_before == self.schema.key
+        return self._before is None or key_idents(self._before) == key_idents(self.schema)
 
     def run(self) -> Counts:
         """Fold and commit; on an error nothing more is committed than was."""
@@ -129,8 +132,8 @@ class Step:
         )  # fmt: skip
 
     def _fold_changes(self) -> Counts:
-        if self._key_before is not None and not self._same_key:
-            before, now = ", ".join(self._key_before), ", ".join(self.schema.key)
+        if self._before is not None and not self._same_key:
+            before, now = ", ".join(self._before.key), ", ".join(self.schema.key)
             raise SchemaConflict(
                 f"{self._spec.table}: its key changed, from ({before}) to ({now})",
                 hint=read_again(self._spec.table),
@@ -175,13 +178,13 @@ class Step:
 
     def _raw(self, *, entries: bool) -> str:
         """The segment's raw rows in their order, one piece for each schema version."""
-        filled = sorted((b for b in self.segment.batches if b.ref.rows), key=lambda b: b.ref.first_seq)
+        filled = [(b, p) for b, p in zip(self.segment.batches, self._placed, strict=True) if b.ref.rows]
+        filled.sort(key=lambda found: found[0].ref.first_seq)
         pieces = []
-        for fingerprint, group in groupby(filled, key=lambda b: b.ref.schema):
-            batches = list(group)
-            schema = self._log.schema(self._spec.table, fingerprint)
+        for placed, group in groupby(filled, key=lambda found: found[1]):
+            batches = [batch for batch, _ in group]
             paths = [str(self._log.fetch(b.ref)) for b in batches]
-            pieces.append(self._shape.raw(schema, paths, [b.entry for b in batches] if entries else ()))
+            pieces.append(self._shape.raw(placed, paths, [b.entry for b in batches] if entries else ()))
         if not pieces:
             pieces.append(self._shape.nothing())
         named = f"SELECT *, {self._shape.named_parts} FROM ({{}})"
@@ -201,9 +204,9 @@ class Step:
         else:
             self._run(sql("lacking", parts=self._bench.parts))
         paths: Sequence[str] | None = None
-        keys = self._bench.keys("_hw_touched")
+        keys = self._bench.keys("_hw_touched", self._mirror)
         if self._mirror is not None and not self._exact:
-            cells = f"{self._shape.cells(self._mirror.schema)}, {META}"
+            cells = self._shape.carried(self._mirror.schema)
             target = self._bench.target(self._mirror, cells, plain_layout(self.schema))
             paths = files_with(target, paths_of(self._mirror), keys)
         touched = f"SEMI JOIN _hw_touched AS k ON {keys.same('b', 'k')}"
@@ -219,7 +222,7 @@ class Step:
         if self._mirror is None:
             self._view_base()
             return
-        keys, cells = self._bench.keys("_hw_touched"), f"{self._shape.cells(self._mirror.schema)}, {META}"
+        keys, cells = self._bench.keys("_hw_touched"), self._shape.carried(self._mirror.schema)
         target = self._bench.target(self._mirror, cells, plain_layout(self.schema))
         paths = files_with(target, paths_of(self._mirror), keys)
         touched = f"SEMI JOIN _hw_touched AS k ON {keys.same('b', 'k')}"
@@ -233,7 +236,9 @@ class Step:
             return f"SELECT *, {self._shape.named_parts} FROM ({self._shape.nothing()})"
         shape = self._shape
         pick = Pick(
-            lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
+            lambda s: (
+                f"{shape.wanted(s, names)}, {meta_from(s, self.schema)}, {shape.absent(s)} AS _hw_absent"
+            ),
             [*shape.names, *CARRIED, "_hw_absent"],
             paths,
         )
@@ -243,8 +248,9 @@ class Step:
 
     def _keyed_as_before(self) -> TableSchema:
         """The lake's columns under the key that its rows have now."""
-        names = {c.name.casefold(): c.name for c in self.schema.columns}
-        return replace(self.schema, key=tuple(names[name.casefold()] for name in self._key_before or ()))
+        names = {ident(c): c.name for c in self.schema.columns}
+        marks = key_idents(self._before) if self._before else ()
+        return replace(self.schema, key=tuple(names[mark] for mark in marks))
 
     def _gone(self) -> Gone:
         """Keys that a snapshot lacks end at its first number; an empty one has the next that is free."""
@@ -285,17 +291,19 @@ class Step:
             rows += f" WHERE _hw_entry > {held.mark.seq if held else -1}"
         anew = held is not None and changed_types(held.schema, self.schema)
         if held is not None and anew:
-            old = f"SELECT {self._shape.cells(held.schema)}, {META} FROM {self._lake.scan(held)}"
+            old = f"SELECT {self._shape.carried(held.schema)} FROM {self._lake.scan(held)}"
             rows = f"{old} UNION ALL {rows}"
         # Raw rows come in their order; a window or a join would have mixed them.
         add = self._bench.write(rows, layout, [] if self._in_order and not anew else ["_hw_seq"])
         return Change(self.mark, self.schema, layout, add, replace=anew, notes=self._notes(held))
 
     def _notes(self, held: Held | None) -> dict[str, str]:
-        """What compaction must know of the versions."""
-        if not self.schema.key:
-            return {}
+        """What compaction and the handoff must know of the versions."""
         notes = {name: told for name, told in (held.notes if held else {}).items() if name != FIRST}
+        if held is not None and changed_types(held.schema, self.schema):
+            notes[RESHAPED] = str(self._gone().seq)
+        if not self.schema.key:
+            return {RESHAPED: notes[RESHAPED]} if RESHAPED in notes else {}
         if self.segment.snapshot:
             gone = self._gone().seq
             notes[WHOLE] = str(max(gone, *(b.ref.last_seq for b in self.segment.batches)))
@@ -314,7 +322,7 @@ class Step:
             add = self._bench.write(fresh, layout, self._bench.order)
             return Change(self.mark, self.schema, layout, add, replace=held is not None)
         keys = Keys("_hw_gone", ["_hw_seq"], "_hw_seq", pa.int64())
-        target = self._bench.target(held, f"{self._shape.cells(held.schema)}, {META}", layout)
+        target = self._bench.target(held, self._shape.carried(held.schema), layout)
         anew = changed_types(held.schema, self.schema)
         done = rewrite(target, paths_of(held), Swap(keys, fresh, self._bench.order, everything=anew))
         return Change(self.mark, self.schema, layout, done.add, done.remove, anew)

@@ -26,6 +26,7 @@ class SourceColumn:
     nullable: bool
     generated: bool  # GENERATED ALWAYS AS (...): neither in the log nor in our reads
     filled: bool  # rows older than the column may hold something else than NULL in it
+    missing: str | None = None  # what they do hold, where the catalogue remembers it
 
     @property
     def kept(self) -> bool:
@@ -49,6 +50,7 @@ class Relation:
     rewritten: bool  # its file is not its first: TRUNCATE, VACUUM FULL, ALTER TABLE was here
     parent: str  # the table it is a partition of, as SQL spells it; ""
     naked_parts: tuple[str, ...]  # partitions without a usable replica identity
+    last: int = 0  # the highest column number it ever gave
     columns: tuple[SourceColumn, ...] = ()
 
     @cached_property
@@ -121,11 +123,11 @@ def load_relations(session: psycopg.Connection, oids: Collection[int] | None = N
 
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
-    oid, namespace, name, kind, persistence, identity, primary, index, *flags, naked = row
+    oid, namespace, name, kind, persistence, identity, primary, index, *flags, naked, last = row
     deferrable, guarded, rewritten, parent = flags
     return Relation(
         oid, TableId(namespace, name), kind, persistence, identity, _numbers(primary), _numbers(index),
-        deferrable, guarded, rewritten, parent or "", tuple(naked), columns,
+        deferrable, guarded, rewritten, parent or "", tuple(naked), last, columns,
     )  # fmt: skip
 
 
@@ -170,15 +172,16 @@ def _load_columns(session: psycopg.Connection, oids: list[int]) -> dict[int, lis
     domains = _load_domains(session)
     found: dict[int, list[SourceColumn]] = {}
     natives: dict[tuple[int, int], NativeType] = {}
-    for oid, number, name, type_oid, typmod, spelt, kind, required, generated, filled in session.execute(
+    for oid, number, name, type_oid, typmod, spelt, kind, required, generated, *fill in session.execute(
         _COLUMNS, {"oids": oids}
     ).fetchall():
+        filled, missing = fill
         native = natives.get((type_oid, typmod))
         if native is None:
             native = natives[type_oid, typmod] = _native(type_oid, typmod, spelt, kind, domains)
         domain = domains.get(type_oid)
         by_type = domain is not None and domain.filled
-        column = SourceColumn(number, name, native, not required, generated, filled or by_type)
+        column = SourceColumn(number, name, native, not required, generated, filled or by_type, missing)
         found.setdefault(oid, []).append(column)
     return found
 
@@ -245,7 +248,8 @@ select c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.r
             where t.isleaf and not (l.relreplident = 'f' or exists (
                 select from keys k where k.indrelid = l.oid and k.indimmediate
                 and case l.relreplident when 'd' then k.indisprimary when 'i' then k.indisreplident end))
-            order by 1 limit 3) end
+            order by 1 limit 3) end,
+       c.relnatts::int
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 left join keys p on p.indrelid = c.oid and p.indisprimary and p.indimmediate
@@ -261,7 +265,8 @@ where case when %(oids)s::oid[] is null
 _COLUMNS = """
 select a.attrelid, a.attnum::int, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
        t.typtype::text, a.attnotnull, a.attgenerated <> '',
-       (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> ''
+       (a.atthasdef and a.attgenerated = '') or a.atthasmissing or a.attidentity <> '',
+       case when a.atthasmissing then (a.attmissingval::text::text[])[1] end
 from pg_attribute a join pg_type t on t.oid = a.atttypid
 where a.attrelid = any(%(oids)s::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum
