@@ -98,8 +98,9 @@ class Capture:
         tables: Sequence[TableInfo],
         watch: Watch = _ignore,
         guard: Callable[[], None] = lambda: None,
+        spared: Collection[TableId] = (),
     ) -> None:
-        """`tables` are the chosen ones as the source has them now.
+        """`tables` are the chosen ones as the source has them now; those `spared` are not let go of.
 
         `guard` raises Conflict once this runner lost the pipeline; asked before every entry.
         """
@@ -109,6 +110,7 @@ class Capture:
         self._tables = tuple(self._infos)
         self._watch = watch
         self._guard = guard
+        self._spared = frozenset(spared)
         self._reached: Position | None = None
         self._reload: set[TableId] = set()
         self._evolved: dict[TableId, TableSchema] = {}  # what the log has not told of altered tables yet
@@ -208,7 +210,7 @@ class Capture:
 
     def _release(self) -> None:
         last, state = self._log.last(), self._log.tables()
-        wanted = set(self._tables)
+        wanted = self._spared | set(self._tables)
         gone = tuple(sorted(t for t, s in state.items() if s.followed and t not in wanted))
         if last and gone:
             self._log.append((), last.position, last.next_row, released=gone)

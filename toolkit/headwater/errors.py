@@ -11,6 +11,7 @@ HeadwaterError
     Corrupt             a stored file is not the bytes its entry names
   Conflict              another writer won, or another runner holds the pipeline; reload and try again
   SchemaConflict        a column changed in a way the lake cannot carry
+  SchemaRefused         a change of schema that the table's policy does not let in until a person accepts it
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
 """
@@ -72,6 +73,12 @@ class Conflict(HeadwaterError):
 
 class SchemaConflict(HeadwaterError):
     """A column changed in a way the lake cannot carry."""
+
+
+class SchemaRefused(HeadwaterError):
+    """A change of schema that the table's policy does not let in until a person accepts it."""
+
+    hint = "headwater schema log"
 
 
 class WarehouseError(HeadwaterError):

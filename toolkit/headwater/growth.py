@@ -8,7 +8,7 @@ before stays, retired, under a name that says so. Nothing is ever lost.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -70,7 +70,7 @@ def _take_in(held: Sequence[Column], fresh: Sequence[Column]) -> tuple[list[Colu
     """The lake's columns after those of one version, and the ident of each of these by its name."""
     columns = list(held)
     marks: dict[str, str] = {}
-    for column, place in _pair(columns, fresh):
+    for column, place in pair_columns(columns, fresh):
         if place is None:
             found = replace(column, ident=_free(columns, column))
             columns.append(found)
@@ -88,7 +88,7 @@ def _take_in(held: Sequence[Column], fresh: Sequence[Column]) -> tuple[list[Colu
     ], marks
 
 
-def _pair(held: Sequence[Column], fresh: Sequence[Column]) -> Iterable[tuple[Column, int | None]]:
+def pair_columns(held: Sequence[Column], fresh: Sequence[Column]) -> list[tuple[Column, int | None]]:
     """Each column with the place of the one it goes on from: by origin first, then by name."""
     usable = [n for n, c in enumerate(held) if c.retired != RETYPED]
     found: dict[str, int] = {}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
 from headwater.canonical import quote
-from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.config import Config, Policies, TableSpec
+from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.masking.rules import changed, describe
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.handoff.dbt import Generated
     from headwater.lake import Kind
     from headwater.raw import TableState
+    from headwater.review import SchemaVersion
     from headwater.run import Runner
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
@@ -51,6 +52,7 @@ class TablePlan:
     bytes: int | None
     why: str
     masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
+    changes: tuple[str, ...] = ()  # what changed of its columns and is not in the log yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Plan:
 
     tables: Sequence[TablePlan]
     behind_bytes: int | None  # None before the first run
+    dbt: Sequence[str] = ()  # what would change in the generated dbt files, as a unified diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +147,15 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
+        from headwater.coming import gone_tables, wanted_tables
+        from headwater.differences import differences
+
         parts = self.parts
         infos = {i.schema.table: i for i in parts.source.tables()}
-        wanted = configuration.select(self.config.tables, list(infos))
+        wanted, away = wanted_tables(self.config, infos, gone_tables(parts, infos))
         state, last = parts.log.tables(), parts.log.last()
+        captured = {t: parts.log.schema(t, state[t].schema) for t in wanted if t in state}
+        evolved = {s.table: s for s in parts.source.evolved(captured)} if captured else {}
         rows = []
         for table in wanted:
             info, known = infos[table], state.get(table)
@@ -161,10 +169,15 @@ class Pipeline:
             elif unlike := self._unlike(info, known):
                 action, why = "reload", f"other masks for {', '.join(unlike)}"
             mode, masks = self.config.spec(table).mode, tuple(describe(info.schema))
-            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks))
+            changes: tuple[str, ...] = ()
+            if table in evolved:
+                changes = tuple(d.says for d in differences(captured[table], evolved[table]))
+            rows.append(TablePlan(table, action, mode, info.rows, info.bytes, why, masks, changes))
+        reasons = {g.table: g.says for g in away}
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
-        rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
-        return Plan(rows, parts.source.behind(last.position) if last else None)
+        rows += [TablePlan(t, "release", "", None, None, reasons.get(t, "no longer chosen")) for t in gone]
+        behind = parts.source.behind(last.position) if last else None
+        return Plan(rows, behind, self.dbt_diff() if self.config.warehouse and last else ())
 
     def run(
         self,
@@ -302,6 +315,46 @@ class Pipeline:
         models = table_models(staged, specs)
         return generate(Path(self.config.dbt.project), models, self.config, force=force)
 
+    def dbt_diff(self) -> Sequence[str]:
+        """What the generated dbt files would change with the columns that the source has now."""
+        from headwater.coming import dbt_diff
+
+        return dbt_diff(self.parts, self._specs_in_lake(), ask=True)
+
+    def schema_log(self, table: str | None = None) -> Sequence[SchemaVersion]:
+        """Every version of a table's columns (default: of all tables), and what changed."""
+        from headwater.review import schema_versions
+
+        tables = [self._captured(table)] if table else sorted(self.parts.log.tables())
+        return schema_versions(self.parts.log, self.parts.source.show, tables)
+
+    def schema_diff(self, table: str, since: int | None = None, to: int | None = None) -> Sequence[str]:
+        """Two versions of a table's columns as a unified diff; by default the last two."""
+        from headwater.review import schema_diff
+
+        return schema_diff(self.schema_log(table), since, to)
+
+    def schema_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
+        """Let in, once, what the policies of these tables keep out: columns, a truncate, the loss of a table.
+
+        Returns the tables that moved.
+        """
+        from headwater.coming import gone_tables
+        from headwater.refresh import refresh
+        from headwater.state import hold
+
+        chosen = {self._captured(name): Policies() for name in tables}
+        specs = {t: replace(self.config.spec(t), policies=p) for t, p in chosen.items()}
+        with hold(self.parts.state, self.config.name):
+            log, lake = self.parts.log, self.parts.lake
+            moved = refresh(log, lake, specs, memory_limit=self.config.memory_limit)
+            infos = {i.schema.table: i for i in self.parts.source.tables()}
+            gone = [g.table for g in gone_tables(self.parts, infos) if g.table in chosen]
+            last = log.last()
+            if gone and last is not None:
+                log.append((), last.position, last.next_row, released=tuple(gone))
+        return sorted({*moved, *gone})
+
     def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
         """Stage what the lake holds and build the models; None when the warehouse has it all."""
         from headwater.run import Runner
@@ -330,16 +383,28 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            infos, notes = self._choose()
+            infos, notes, refused = self._choose()
             specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
-            yield Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes), specs
+            runner = Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes, refused=refused)
+            yield runner, specs
 
-    def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
-        """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
+    def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str], Mapping[TableId, HeadwaterError]]:
+        """The chosen tables; one that cannot be captured is left out with a note, or refused if named.
+
+        The tables whose policy is to fail because they are gone come with their errors.
+        """
+        from headwater.coming import gone_tables, refusals, wanted_tables
+
         infos = {i.schema.table: i for i in self.parts.source.tables()}
-        wanted = configuration.select(self.config.tables, list(infos))
+        wanted, away = wanted_tables(self.config, infos, gone_tables(self.parts, infos))
+        refused = refusals(self.config, away)
+        wanted = [t for t in wanted if t not in refused]
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
-        notes = []
+        notes = [
+            f"{g.says}: the lake {'reads it anew' if g.now == g.table else 'keeps what it has of it'}"
+            for g in away
+            if g.table not in refused
+        ]
         for table in wanted:
             if note := infos[table].note:
                 if table in named:
@@ -355,7 +420,7 @@ class Pipeline:
                 )
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        return chosen, notes
+        return chosen, notes, refused
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""
@@ -379,8 +444,12 @@ class Pipeline:
         return found[0]
 
     def _newest(self, table: TableId) -> TableSchema:
-        log = self.parts.log
-        return log.schema(table, log.tables()[table].schema)
+        log, lake = self.parts.log, self.parts.lake.schema(table, "changes")
+        newest = log.schema(table, log.tables()[table].schema)
+        left_out = {c.name for c in lake.left_out} if lake else ()
+        if not left_out:
+            return newest
+        return replace(newest, columns=tuple(c for c in newest.columns if c.name not in left_out))
 
     @contextmanager
     def _lake_relations(self) -> Iterator[Relation]:

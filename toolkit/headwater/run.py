@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 
 from headwater.capture import Capture
 from headwater.config import TableSpec
@@ -26,7 +27,7 @@ from headwater.tally import Tally
 class Runner:
     """Runs one pipeline over the chosen tables; whoever makes one holds the pipeline's lease."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         parts: Parts,
         specs: Mapping[TableId, TableSpec],
@@ -35,12 +36,17 @@ class Runner:
         *,
         guard: Callable[[], None] = lambda: None,
         notes: Sequence[str] = (),
+        refused: Mapping[TableId, HeadwaterError] = MappingProxyType({}),
     ) -> None:
-        """`guard` raises Conflict once the lease is lost; `notes` are warnings that every record carries."""
+        """`guard` raises Conflict once the lease is lost; `notes` are warnings that every record carries.
+
+        `refused` are chosen tables that must not be touched; a run raises their error when all else is done.
+        """
         self.parts = parts
         self.guard = guard
         self._specs, self._tables, self._sinks = specs, tables, sinks
-        self._notes = tuple(notes)
+        self._refused = refused
+        self._notes = (*notes, *(f"{failed}; try: {failed.hint}" for failed in refused.values()))
         self._capture = self.capture(parts.log, guard, self.tell)
         self._delivery = self.delivery(parts, self.tell)
         self._watcher = LogGuard(parts.source, parts.state, parts.config.name, self.tell)
@@ -53,6 +59,8 @@ class Runner:
             tally.add_captured(self._capture.start(reload))
             tally.add_captured(self._capture.drain())
             self._deliver(tally, build=build)
+            for failed in self._refused.values():
+                raise failed
         return self._finish(tally)
 
     def settle(self, until: Position, *, build: bool = True) -> frozenset[TableId]:
@@ -69,7 +77,7 @@ class Runner:
 
     def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell) -> Capture:
         """The capture step over the chosen tables, through a session of the raw log."""
-        return Capture(self.parts.source, log, self._tables, tell, guard)
+        return Capture(self.parts.source, log, self._tables, tell, guard, spared=self._refused.keys())
 
     def delivery(self, parts: Parts, tell: Tell) -> Delivery:
         """The steps behind capture, over `parts`."""
@@ -95,10 +103,11 @@ class Runner:
 
     def _deliver(self, tally: Tally, *, build: bool) -> None:
         failed = self._delivery.refresh(tally)
+        if build and len(failed) < len(self._specs):
+            # A table that fails is no reason for the others to wait.
+            self._delivery.build(tally, self._delivery.folded())
         if failed:
             raise next(iter(failed.values()))
-        if build:
-            self._delivery.build(tally, self._delivery.folded())
         self.parts.storage.release()
 
     @contextmanager

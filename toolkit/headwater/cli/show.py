@@ -14,6 +14,7 @@ from headwater.printable import size as in_units
 if TYPE_CHECKING:
     from headwater.model import Finding, TableId, TableInfo
     from headwater.pipeline import Plan, Status
+    from headwater.review import SchemaVersion
     from headwater.state import RunRecord
 
 #: Facts of a source that are bytes.
@@ -111,6 +112,17 @@ def findings(found: Sequence[Finding]) -> list[str]:
     return [*lines, f"next: {following}"]
 
 
+def versions(found: Sequence[SchemaVersion]) -> list[str]:
+    """The versions of schemas, what changed under each."""
+    lines = []
+    for one in found:
+        at = f"  {one.at:%Y-%m-%d %H:%M:%S}" if one.at else ""
+        lines.append(f"{printable(str(one.table))} {one.version}  entry {one.entry}  {one.position}{at}")
+        lines += [f"    {printable(change)}" for change in one.changes]
+        lines += ["    rows changed without being logged: the table was read again"] if one.reload else []
+    return lines or ["no table was captured yet"]
+
+
 def tables(infos: Sequence[TableInfo], picked: set[TableId]) -> list[str]:
     """The source's tables."""
     from headwater.config import quote_table
@@ -142,7 +154,10 @@ def plan(found: Plan) -> list[str]:
     read = f"{len(loads):,} tables to read: about {number(sum(t.rows or 0 for t in loads))} rows"
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
-    return [*align(rows, right="34"), *masks, read + log, "next: headwater run"]
+    changes = [f"{printable(str(t.table))}: {printable(c)}" for t in found.tables for c in t.changes]
+    files = sum(line.startswith("+++ ") for line in found.dbt)
+    dbt = [f"{files:,} generated dbt files would change   (headwater dbt diff)"] if files else []
+    return [*align(rows, right="34"), *masks, *changes, *dbt, read + log, "next: headwater run"]
 
 
 def record(run: RunRecord, *, verbose: bool = True) -> list[str]:

@@ -21,6 +21,8 @@ __all__ = [
     "MaskKind",
     "Mode",
     "Pattern",
+    "Policies",
+    "SchemaPolicy",
     "TableSpec",
     "WarehouseConfig",
     "load",
@@ -35,6 +37,7 @@ __all__ = [
 
 Mode = Literal["history", "mirror"]
 Compact = Literal["auto", "always"]
+SchemaPolicy = Literal["evolve", "freeze", "discard"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -57,6 +60,16 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Policies:
+    """What the lake does when a table changes at the source; docs/schema-changes.md."""
+
+    schema: SchemaPolicy = "evolve"
+    on_drop: Literal["keep", "fail"] = "keep"
+    on_rename: Literal["keep", "fail"] = "keep"
+    on_truncate: Literal["apply", "ignore", "fail"] = "apply"
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
 
@@ -70,6 +83,7 @@ class TableSpec:
     compact: Compact = "auto"
     columns: tuple[str, ...] = ()
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    policies: Policies = field(default_factory=Policies)
 
     @property
     def restricts(self) -> bool:
@@ -103,7 +117,7 @@ class Config:
     store_options  what the user gave beside `url`; every value is text, the secret ones are references
     tables         the patterns, exclusions included
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
-    mode, history  what holds for tables without settings of their own
+    mode, history, policies  what holds for tables without settings of their own
     compact        when tails move into the lake's mirrors and histories
     mask_key       a reference to the key of hash and tokenize; "" without
     state          "" stands for the default place, `headwater.state.default_path`
@@ -123,6 +137,7 @@ class Config:
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"
+    policies: Policies = field(default_factory=Policies)
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
@@ -130,7 +145,7 @@ class Config:
         Columns are those of the last fitting entry that names any. Masks add up over all fitting entries, so
         that a later entry about something else unmasks nothing; the last one counts for each column.
         """
-        made = TableSpec(table, self.mode, self.history)
+        made = TableSpec(table, self.mode, self.history, policies=self.policies)
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):
                 made = replace(self.overrides[pattern], table=table)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import yaml
 
@@ -19,6 +19,7 @@ from headwater.config import (
     Mask,
     MaskKind,
     Mode,
+    Policies,
     TableSpec,
     WarehouseConfig,
     parse_column,
@@ -75,6 +76,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         mode=cast(Mode, doc.get("mode", "history")),
         history=_history(doc, HistoryNames(), "", file),
         compact=cast(Compact, _section(doc, "lake").get("compact", "auto")),
+        policies=_policies(doc, Policies()),
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         dbt=_dbt(_section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
@@ -125,6 +127,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc |= {"mode": config.mode} if config.mode != "history" else {}
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
     doc |= {"lake": {"compact": config.compact}} if config.compact != "auto" else {}
+    doc |= _written_policies(config.policies, Policies())
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     default_dbt = DbtConfig(project=str(base / "dbt")) if base is not None else DbtConfig()
@@ -181,6 +184,7 @@ def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapp
     overrides: dict[str, TableSpec] = {}
     default = TableSpec(TableId("", ""), cast(Mode, doc.get("mode", "history")))
     default = replace(default, history=_history(doc, HistoryNames(), "", file))
+    default = replace(default, policies=_policies(doc, Policies()))
     for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], entries)):
         place = f"tables[{number}]"
         pattern = _pattern(str(entry["name"]), file, place)
@@ -213,7 +217,18 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
     masks = {column: _mask(given, file, f"{place}.masks.{column}") for column, given in _masks(entry).items()}
     columns = _columns(entry, file, place)
     history = _history(entry, default.history, f"{place}.", file)
-    return TableSpec(table, mode, history, columns=columns, masks=masks)
+    policies = _policies(entry, default.policies)
+    return TableSpec(table, mode, history, columns=columns, masks=masks, policies=policies)
+
+
+def _policies(entry: Mapping[str, Plain], default: Policies) -> Policies:
+    given = {name: entry[name] for name in Policies.__slots__ if name in entry}
+    return replace(default, **cast(Mapping[str, Any], given))
+
+
+def _written_policies(policies: Policies, default: Policies) -> dict[str, object]:
+    values = {name: getattr(policies, name) for name in Policies.__slots__}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -328,6 +343,7 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry: dict[str, object] = {"name": pattern, "mode": spec.mode}
     entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
+    entry |= _written_policies(spec.policies, config.policies)
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     return entry | ({"masks": masks} if masks else {})
 

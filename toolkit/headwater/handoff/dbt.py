@@ -21,7 +21,7 @@ from headwater.handoff.tables import TableModel, open_end, table_models
 from headwater.handoff.warehouses import Warehouse, warehouse_of
 from headwater.naming import relation_name
 
-__all__ = ["Generated", "TableModel", "generate", "macros", "render", "table_models"]
+__all__ = ["Generated", "TableModel", "diff", "generate", "macros", "render", "table_models"]
 
 _PACKAGE = "headwater"
 
@@ -36,6 +36,12 @@ def generate(
     """
     place = Project(project, config.dbt.folder, owner=config.name)
     return place.write(render(tables, config), macros(), scaffold(config, project), force=force)
+
+
+def diff(project: Path, tables: Sequence[TableModel], config: Config) -> list[str]:
+    """What `generate` would change, as a unified diff; nothing is written."""
+    place = Project(project, config.dbt.folder, owner=config.name)
+    return place.diff(render(tables, config), macros(), scaffold(config, project))
 
 
 def render(tables: Sequence[TableModel], config: Config) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from headwater.lake.touched import files_with
 from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
 from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
+from headwater.refresh.review import refuse_columns, refuse_left_out, refuse_truncate
 
 #: Notes of `changes`: the highest number of the newest full load ...
 WHOLE = "whole"
@@ -59,8 +60,15 @@ class Step:
         self._mirror = held["mirror"]
         before = held["changes"] or self._mirror
         self._before = before.schema if before else None
-        growth = grow(self._before, [log.schema(self._spec.table, b.ref.schema) for b in segment.batches])
+        seen = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
+        policies = self._spec.policies
+        growth = grow(self._before, seen, discard=policies.schema == "discard")
         self.schema, self._placed = growth.schema, growth.placed
+        if self._before is not None and policies.schema != "evolve":
+            refuse_columns(self._spec, self._before, seen[-1], growth.schema)
+        if self._before is not None and self._before.left_out and not segment.snapshot:
+            refuse_left_out(self._spec, self._before, growth.schema)
+        exact = exact or policies.on_truncate == "ignore"
         there = {ident(c) for c in self._placed[-1].schema.columns}
         present = frozenset(c.name for c in self.schema.columns if ident(c) in there)
         self._shape = Shape(self.schema, present, any(b.ref.reload for b in segment.batches))
@@ -145,6 +153,8 @@ class Step:
             self._fold_bag()
             return self._count()
         truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
+        if truncates and self._spec.policies.on_truncate == "fail":
+            raise refuse_truncate(self._spec)
         if not (truncates or lacking or self._exact):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")
             return self._pass_on()
@@ -152,12 +162,17 @@ class Step:
         self._bring_base(unset, whole=truncates)
         odd = odd or bool(self._ask("SELECT count(_hw_text) FROM _hw_base"))
         self._run(self._shape.changes(unset=unset, truncates=truncates, moved=moved, odd=odd))
+        if self._spec.policies.on_truncate == "ignore":
+            # The row that a truncate took at the source is still here.
+            self._run("UPDATE _hw_versions SET _hw_op = 'u' WHERE _hw_op = 'c' AND _hw_was <> 'd'")
         unknown = "coalesce(_hw_was, 'd') = 'd'" if self._exact or truncates else "_hw_was = 'd'"
         self._refuse(sql("wrong", parts=self._bench.parts, unknown=unknown))
         return self._count()
 
     def _fold_bag(self) -> None:
         if self._ask("SELECT count(*) FROM _hw_raw WHERE _hw_op = 't'"):
+            if self._spec.policies.on_truncate == "fail":
+                raise refuse_truncate(self._spec)
             self._view_base()
         else:
             self._load_bag()
@@ -187,7 +202,8 @@ class Step:
             pieces.append(self._shape.raw(placed, paths, [b.entry for b in batches] if entries else ()))
         if not pieces:
             pieces.append(self._shape.nothing())
-        named = f"SELECT *, {self._shape.named_parts} FROM ({{}})"
+        kept = " WHERE _hw_op <> 't'" if self._spec.policies.on_truncate == "ignore" else ""
+        named = f"SELECT *, {self._shape.named_parts} FROM ({{}}){kept}"
         return " UNION ALL ".join(named.format(piece) for piece in pieces)
 
     def _view_base(self) -> None:
