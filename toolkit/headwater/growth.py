@@ -154,7 +154,7 @@ def _name_apart(columns: Sequence[Column]) -> list[Column]:
                 number += 1
                 name = f"{column.name}__v{number}"
             taken.add(name.casefold())
-        named.append(replace(column, name=name))
+        named.append(replace(column, name=name, ident=ident(column)))
     return named
 
 

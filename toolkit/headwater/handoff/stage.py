@@ -216,7 +216,9 @@ def _select(con: DuckDBPyConnection, staged: Staged) -> str:
         f"CAST({quote(n) if n.casefold() in there else 'NULL'} AS {duckdb_type(t)}) AS {quote(n)}"
         for n, t in wanted
     )
-    return f"SELECT {cells} FROM {rows}"
+    # Before a change of key, rows may have had nothing in what is the key now: no model can hold them.
+    known = [f"({quote(name)} IS NOT NULL OR _hw_text IS NOT NULL)" for name in staged.schema.key]
+    return f"SELECT {cells} FROM {rows}{' WHERE ' if known else ''}{' AND '.join(known)}"
 
 
 def _columns(con: DuckDBPyConnection) -> Mapping[Place, Mapping[str, tuple[str, bool]]]:

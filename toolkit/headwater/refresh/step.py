@@ -64,10 +64,7 @@ class Step:
         policies = self._spec.policies
         growth = grow(self._before, seen, discard=policies.schema == "discard")
         self.schema, self._placed = growth.schema, growth.placed
-        if self._before is not None and policies.schema != "evolve":
-            refuse_columns(self._spec, self._before, seen[-1], growth.schema)
-        if self._before is not None and self._before.left_out and not segment.snapshot:
-            refuse_left_out(self._spec, self._before, growth.schema)
+        self._seen = seen[-1]
         exact = exact or policies.on_truncate == "ignore"
         there = {ident(c) for c in self._placed[-1].schema.columns}
         present = frozenset(c.name for c in self.schema.columns if ident(c) in there)
@@ -86,12 +83,22 @@ class Step:
         changes = self._held["changes"]
         if self.schema.key and changes is not None and changes.mark.seq >= self.mark.seq:
             return Counts(0, 0, 0, 0)
+        self._refuse_schema()
         with self._bench.clean():
             counts = self._fold()
             self._commit("changes", self._changes)
             if not self.schema.key:
                 self._commit("mirror", self._mirrored)
         return counts
+
+    def _refuse_schema(self) -> None:
+        """Raise for columns that must not come in."""
+        if self._before is None:
+            return
+        if self._spec.policies.schema != "evolve":
+            refuse_columns(self._spec, self._before, self._seen, self.schema)
+        if self._before.left_out and not self.segment.snapshot:
+            refuse_left_out(self._spec, self._before, self.schema)
 
     # Raw rows and mirror rows in, versions out.
 
