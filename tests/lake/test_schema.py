@@ -1,3 +1,4 @@
+# ruff: noqa: C901, E501  lives of a table; one case, one line
 """Columns that are renamed, retyped, filled, dropped; and the policies that keep changes out."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A database that is migrated step by step with random changes between, and what it looked like after each step."""
+# ruff: noqa: E501  one step, one line
+"""A database that is migrated step by step, with random changes between, and what it was after each step."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, PLR0913, PLR0917
 """Forty changes of schema with random rows between: lake, history and warehouse are what the source was."""
 
 from collections import Counter

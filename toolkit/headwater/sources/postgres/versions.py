@@ -66,7 +66,11 @@ class Versions:
         if before is not None:
             schema = with_fills(before, schema, made)
         rewritten = now is None or now.rewritten
-        reload = before is not None and (unsure or must_reload(before, schema, made, rewritten=rewritten))
+        reload = before is not None and (
+            unsure
+            or must_reload(before, schema, made, rewritten=rewritten)
+            or (now is not None and _keys_apart(schema, now))
+        )
         self._known[table] = schema
         return Version(relation, tuple(c.native for c in made), schema, reload)
 
@@ -113,8 +117,14 @@ def _key(
     names = {f"{relation.oid}.{n}": c.name for n, c in zip(numbers, relation.columns, strict=True)}
     current = {f"{relation.oid}.{n}" for n in (now.primary if now else ())}
     earlier = {c.origin for c in before.columns if c.name in before.key} if before else set()
-    key = next((marks for marks in (current, earlier) if marks and marks <= names.keys()), set())
+    # The one before until the table is read again, as it will be: nobody knows which rows come under which.
+    key = next((marks for marks in (earlier, current) if marks and marks <= names.keys()), set())
     return {names[mark] for mark in key}
+
+
+def _keys_apart(schema: TableSchema, now: catalog.Relation) -> bool:
+    """Whether the table has another key now than its changes come under."""
+    return _key_marks(schema) != _key_marks(now.schema) and schema.table == now.table
 
 
 def must_reload(
