@@ -17,6 +17,7 @@ from headwater.config import (
     DbtConfig,
     HistoryNames,
     Mask,
+    Policies,
     TableSpec,
     WarehouseConfig,
     load,
@@ -57,6 +58,8 @@ tables:
   - "!public.audit_*"
   - name: public.orders
     mode: mirror
+    schema: discard
+    on_truncate: fail
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: hr.*
@@ -68,6 +71,10 @@ history: {valid_from: start_date, valid_to: end_date, open_end: 2999-01-01T00:00
 warehouse: {path: wh/x.duckdb, schema: marts, staging_schema: stg}
 dbt: {project: analytics, folder: models/raw}
 lake: {compact: always}
+schema: freeze
+on_drop: fail
+on_rename: fail
+on_truncate: ignore
 mask_key: file:secrets/mask
 state: my.db
 memory_limit: 2 GiB
@@ -79,9 +86,11 @@ CONFIG = parse(WHOLE, folder="/srv/shop")
 def test_every_field_means_what_it_says() -> None:
     end = datetime(2998, 12, 31, 22, tzinfo=UTC)
     history = HistoryNames("start_date", "end_date", "is_current", end)
+    strict = Policies("freeze", "fail", "fail", "ignore")
     odd = TableSpec(
-        TableId("odd", "a.b"), "history", replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC))
-    )
+        TableId("odd", "a.b"), "history", replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC)),
+        policies=strict,
+    )  # fmt: skip
     expected = Config(
         name="shop",
         source={
@@ -97,7 +106,10 @@ def test_every_field_means_what_it_says() -> None:
         },
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "hr.*"),
         overrides={
-            "public.orders": TableSpec(TableId("public", "orders"), "mirror", history),
+            "public.orders": TableSpec(
+                TableId("public", "orders"), "mirror", history,
+                policies=Policies("discard", "fail", "fail", "fail"),
+            ),
             'odd."a.b"': odd,
             "hr.*": TableSpec(
                 TableId("hr", "*"), "history", history, columns=("*", "!internal_*"),
@@ -105,6 +117,7 @@ def test_every_field_means_what_it_says() -> None:
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
                     "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
                 },
+                policies=strict,
             ),
         },
         mode="history",
@@ -112,6 +125,7 @@ def test_every_field_means_what_it_says() -> None:
         warehouse=WarehouseConfig("duckdb", "/srv/shop/wh/x.duckdb", "marts", "stg"),
         dbt=DbtConfig("/srv/shop/analytics", "models/raw"),
         compact="always",
+        policies=strict,
         mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",

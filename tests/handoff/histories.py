@@ -28,6 +28,7 @@ class Files:
     schema: TableSchema
     files: Sequence[Path]
     high_seq: int
+    keyed: int = -1
     reshaped: int = -1
 
 

@@ -195,7 +195,7 @@ def _sources(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
 
 def _sign(staged: Staged) -> str:
     """Names exactly this content: the same sign, the same view."""
-    what = "\0".join([staged.schema.fingerprint(), *map(_path, staged.files)])
+    what = "\0".join([staged.schema.fingerprint(), str(staged.keyed), *map(_path, staged.files)])
     return f"headwater {hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
@@ -216,9 +216,9 @@ def _select(con: DuckDBPyConnection, staged: Staged) -> str:
         f"CAST({quote(n) if n.casefold() in there else 'NULL'} AS {duckdb_type(t)}) AS {quote(n)}"
         for n, t in wanted
     )
-    # Before a change of key, rows may have had nothing in what is the key now: no model can hold them.
-    known = [f"({quote(name)} IS NOT NULL OR _hw_text IS NOT NULL)" for name in staged.schema.key]
-    return f"SELECT {cells} FROM {rows}{' WHERE ' if known else ''}{' AND '.join(known)}"
+    # Rows of before a change of key cannot be told apart by the key of now: no model can hold them.
+    keyed = f" WHERE _hw_seq > {staged.keyed}" if staged.keyed >= 0 else ""
+    return f"SELECT {cells} FROM {rows}{keyed}"
 
 
 def _columns(con: DuckDBPyConnection) -> Mapping[Place, Mapping[str, tuple[str, bool]]]:

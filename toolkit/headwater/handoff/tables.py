@@ -20,6 +20,7 @@ class Staged(Protocol):
     files     local Parquet files, all of them and no others; older ones may lack columns
     schema    what the files hold together; each column casts to its type here
     high_seq  the highest `_hw_seq` in them
+    keyed     the `_hw_seq` behind which the table has this key; -1: always
     reshaped  the `_hw_seq` from which on columns have the names, and old rows the cells, of today; -1: always
     """
 
@@ -36,6 +37,11 @@ class Staged(Protocol):
     @property
     def high_seq(self) -> int:
         """The highest `_hw_seq`."""
+        ...
+
+    @property
+    def keyed(self) -> int:
+        """Rows up to here had another key."""
         ...
 
     @property

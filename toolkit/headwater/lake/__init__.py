@@ -80,6 +80,7 @@ class Staged:
     schema: TableSchema
     high_seq: int  # the highest `_hw_seq` in them, -1 for none
     mark: Mark
+    keyed: int = -1  # the `_hw_seq` behind which the table has this key
     reshaped: int = -1  # the `_hw_seq` from which on columns have the names and old rows the cells of today
 
 

@@ -156,8 +156,9 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        reshaped = int(held.notes.get("reshaped", -1))
-        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark, reshaped)
+        keyed, reshaped = (int(held.notes.get(name, -1)) for name in ("keyed", "reshaped"))
+        files = self._local(held, _paths(held))
+        return Staged(files, held.schema, self.highest(held), held.mark, keyed, reshaped)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""

@@ -27,7 +27,7 @@ from headwater.refresh.review import refuse_columns, refuse_left_out, refuse_tru
 WHOLE = "whole"
 #: ... that there is nothing else in it ...
 FIRST = "first"
-#: ... the number behind which a table that had no key has one ...
+#: ... the number behind which a table that had another key, or none, has this one ...
 KEYED = "keyed"
 #: ... and the number from which on names, or what old rows hold, are as they are now.
 RESHAPED = "reshaped"
@@ -332,7 +332,7 @@ class Step:
             notes[WHOLE] = str(max(gone, *(b.ref.last_seq for b in self.segment.batches)))
             if held is None:
                 notes[FIRST] = "1"
-            elif not held.schema.key:
+            elif key_idents(held.schema) != key_idents(self.schema):
                 notes[KEYED] = str(gone)
         return notes
 
