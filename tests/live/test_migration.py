@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from headwater import Pipeline
 from headwater.columns import ident
-from headwater.model import Column, TableId
+from headwater.model import Column, TableId, TableSchema
 from live.migration import Migration, Seen, Step, norm
 from live.pipelines import Runner
 from servers.postgres import Database
@@ -69,23 +70,24 @@ def _compare(
     at: int,
 ) -> list[str]:
     table = TableId(*name.split("."))
-    if table not in pipeline.parts.log.tables():
+    schema = _schema(pipeline, table)
+    if schema is None:
         return []
-    schema = pipeline.parts.lake.schema(table, "changes")
-    assert schema is not None
     places = {n: _columns_of(schema.columns, seen.oid, n, c) for n, c in seen.columns.items()}
     wrong = []
     unlogged = _unlogged(migration, at, name.partition(".")[2]) if end is None else set()
     lagging = end is None
-    for where, rows in _histories(pipeline, runner, table, bool(schema.key)).items():
+    for where, rows in _histories(pipeline, runner.folder, table, bool(schema.key)).items():
         if end is None:
-            end = max((r["_hw_seq"] for r in rows if _lsn(r.get("_hw_pos")) <= lsn), default=-1)
+            end = _reached(pipeline, table, lsn)
         if where == "warehouse" and at < _rekeyed(migration, name.partition(".")[2], whole=lagging):
             continue  # its models begin with the load under the new key
-        there = _as_of(rows, end, bool(schema.key))
         columns = [
             n for n in seen.columns if places[n] and seen.columns[n] not in unlogged and "*" not in unlogged
         ]
+        if "*" in unlogged:
+            continue
+        there = _as_of(rows, end, schema.key, [c.name for n in columns for c in places[n]])
         found = Counter(
             tuple(next((norm(r[c.name]) for c in places[n] if r[c.name] is not None), None) for n in columns)
             for r in there
@@ -111,9 +113,13 @@ def _columns_of(columns: Sequence[Column], oid: int, number: int, name: str) -> 
 
 
 def _unlogged(migration: Migration, at: int, table: str) -> set[str]:
-    """Columns whose rows of some time before the log does not have as they were then."""
-    marks = [m.partition(".") for step, _, _ in migration.seen for m in step.unlogged]
-    return {column for name, _, column in marks if name == table}
+    """Columns whose rows of some time before the log does not have as they were then; "*": of all from here on."""
+    marks = [
+        (n, *m.split("."))
+        for n, (step, _, _) in enumerate(migration.seen)
+        for m in (*step.unlogged, *step.late)
+    ]
+    return {column for n, name, column in marks if name == table and (column != "*" or n <= at)}
 
 
 def _rekeyed(migration: Migration, table: str, *, whole: bool) -> int:
@@ -122,11 +128,17 @@ def _rekeyed(migration: Migration, table: str, *, whole: bool) -> int:
     return (len(migration.seen) if whole else at[0]) if at else 0
 
 
-def _histories(pipeline: Pipeline, runner: Runner, table: TableId, keyed: bool) -> dict[str, Rows]:
+@cache
+def _schema(pipeline: Pipeline, table: TableId) -> TableSchema | None:
+    return pipeline.parts.lake.schema(table, "changes") if table in pipeline.parts.log.tables() else None
+
+
+@cache
+def _histories(pipeline: Pipeline, folder: Path, table: TableId, keyed: bool) -> dict[str, Rows]:
     name = f'"{table.namespace}"."{table.name}"'
     found = {"lake": _rows(pipeline.history(name))}
-    if keyed and (runner.folder / "warehouse.duckdb").exists():
-        with duckdb.connect(str(runner.folder / "warehouse.duckdb"), read_only=True) as con:
+    if keyed and (folder / "warehouse.duckdb").exists():
+        with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as con:
             con.execute("set timezone = 'UTC'")
             relation = f"stg_{table.namespace}__{table.name}__history"
             found["warehouse"] = _rows(con.sql(f"select * from main.{relation}"))
@@ -137,11 +149,33 @@ def _rows(relation: duckdb.DuckDBPyRelation) -> Rows:
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 
-def _as_of(rows: Rows, end: int, keyed: bool) -> Rows:
-    if keyed:
-        return [r for r in rows if r["_hw_seq"] <= end and (r["_hw_seq_to"] is None or r["_hw_seq_to"] > end)
-                and r["_hw_op"] != "d"]  # fmt: skip
-    return []
+def _reached(pipeline: Pipeline, table: TableId, lsn: int) -> int:
+    """The last number of the table's changes up to a place in the source's log."""
+    return max((seq for seq, pos in _places(pipeline, table) if _lsn(pos) <= lsn), default=-1)
+
+
+@cache
+def _places(pipeline: Pipeline, table: TableId) -> list[tuple[int, str]]:
+    changes = pipeline.changes(f'"{table.namespace}"."{table.name}"')
+    return changes.project("_hw_seq, _hw_pos").fetchall()
+
+
+def _as_of(rows: Rows, end: int, key: Sequence[str], names: Sequence[str]) -> Rows:
+    rows = [r for r in rows if r["_hw_seq"] <= end]
+    if key:
+        return [r for r in rows if (r["_hw_seq_to"] is None or r["_hw_seq_to"] > end) and r["_hw_op"] != "d"]
+    gone = Counter(_image(r, names) for r in rows if r["_hw_op"] == "d")
+    there = []
+    for row in rows:
+        if row["_hw_op"] != "d" and gone[_image(row, names)]:
+            gone[_image(row, names)] -= 1
+        elif row["_hw_op"] != "d":
+            there.append(row)
+    return there
+
+
+def _image(row: dict[str, Any], names: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(norm(row[name]) for name in names)
 
 
 def _lsn(text: str | None) -> int:

@@ -11,7 +11,7 @@ goes on with the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -91,7 +91,7 @@ class _Known(Mapping[TableId, TableSchema]):
 class Capture:
     """One runner's hold on a source and a raw log: `start` once, then `drain` as often as you like."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         source: Source,
         log: RawLog,
@@ -99,8 +99,11 @@ class Capture:
         watch: Watch = _ignore,
         guard: Callable[[], None] = lambda: None,
         spared: Collection[TableId] = (),
+        leaving: Collection[TableId] = (),
     ) -> None:
         """`tables` are the chosen ones as the source has them now; those `spared` are not let go of.
+
+        `leaving` are gone from the source; what the log has of them is drained, then `release` lets them go.
 
         `guard` raises Conflict once this runner lost the pipeline; asked before every entry.
         """
@@ -110,7 +113,7 @@ class Capture:
         self._tables = tuple(self._infos)
         self._watch = watch
         self._guard = guard
-        self._spared = frozenset(spared)
+        self._spared, self._leaving = frozenset(spared), tuple(leaving)
         self._reached: Position | None = None
         self._reload: set[TableId] = set()
         self._evolved: dict[TableId, TableSchema] = {}  # what the log has not told of altered tables yet
@@ -208,23 +211,32 @@ class Capture:
         ]
         self._commit(done, refs, self._reached, last.next_row)
 
-    def _release(self) -> None:
-        last, state = self._log.last(), self._log.tables()
-        wanted = self._spared | set(self._tables)
-        gone = tuple(sorted(t for t, s in state.items() if s.followed and t not in wanted))
+    def release(self) -> None:
+        """Let go of the tables that are leaving, once all of them is in the lake."""
+        state = self._log.tables()
+        self._let_go(t for t in self._leaving if t in state and state[t].followed)
+
+    def _let_go(self, tables: Iterable[TableId]) -> None:
+        last, gone = self._log.last(), tuple(sorted(tables))
         if last and gone:
+            self._guard()
             self._log.append((), last.position, last.next_row, released=gone)
+
+    def _release(self) -> None:
+        state = self._log.tables()
+        wanted = self._spared | {*self._tables, *self._leaving}
+        self._let_go(t for t, s in state.items() if s.followed and t not in wanted)
 
     def _complete(self) -> list[TableId]:
         state = self._log.tables()
-        return [t for t in self._tables if t in state and state[t].complete]
+        return [t for t in (*self._tables, *self._leaving) if t in state and state[t].complete]
 
     def _followed(self, but: Collection[TableId]) -> list[TableId]:
         """Tables with changes to drain: the complete ones, and those of which some parts were read."""
         state = self._log.tables()
         return [
             t
-            for t in self._tables
+            for t in (*self._tables, *self._leaving)
             if t in state and (state[t].complete or (state[t].followed and t not in but))
         ]
 
@@ -326,7 +338,7 @@ class Capture:
             done.rows[ref.table] += ref.rows
             self._watch("changes.captured", ref.table, {"rows": ref.rows})
             next_row = _after(ref, next_row)
-        self._reload |= window.reload
+        self._reload |= window.reload - set(self._leaving)
         if refs and window.position is not None:
             self._commit(done, refs, window.position, next_row, confirm=window.confirm)
         self._reached = done.reached = window.position

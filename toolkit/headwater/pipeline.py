@@ -383,15 +383,28 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            infos, notes, refused = self._choose()
+            infos, notes, refused, leaving = self._choose()
             specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
-            runner = Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes, refused=refused)
+            runner = Runner(
+                self.parts,
+                specs,
+                infos,
+                sinks,
+                guard=lease.check,
+                notes=notes,
+                refused=refused,
+                leaving=leaving,
+            )
             yield runner, specs
 
-    def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str], Mapping[TableId, HeadwaterError]]:
+    def _choose(
+        self,
+    ) -> tuple[
+        Sequence[TableInfo], Sequence[str], Mapping[TableId, HeadwaterError], Mapping[TableId, TableSpec]
+    ]:
         """The chosen tables; one that cannot be captured is left out with a note, or refused if named.
 
-        The tables whose policy is to fail because they are gone come with their errors.
+        Tables that are gone come with their errors where their policy is to fail, else with their settings.
         """
         from headwater.coming import gone_tables, refusals, wanted_tables
 
@@ -420,7 +433,8 @@ class Pipeline:
                 )
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        return chosen, notes, refused
+        leaving = [g.table for g in away if g.table not in refused and g.table not in infos]
+        return chosen, notes, refused, {t: self.config.spec(t) for t in leaving}
 
     def _unlike(self, info: TableInfo, state: TableState | None) -> Sequence[str]:
         """Columns that are masked otherwise now than in the newest stored rows."""

@@ -37,14 +37,17 @@ class Runner:
         guard: Callable[[], None] = lambda: None,
         notes: Sequence[str] = (),
         refused: Mapping[TableId, HeadwaterError] = MappingProxyType({}),
+        leaving: Mapping[TableId, TableSpec] = MappingProxyType({}),
     ) -> None:
         """`guard` raises Conflict once the lease is lost; `notes` are warnings that every record carries.
 
         `refused` are chosen tables that must not be touched; a run raises their error when all else is done.
+        `leaving` are gone from the source: the last of their changes is taken in, then they are let go of.
         """
         self.parts = parts
         self.guard = guard
-        self._specs, self._tables, self._sinks = specs, tables, sinks
+        self._specs, self._tables, self._sinks = {**specs, **leaving}, tables, sinks
+        self._leaving = leaving.keys()
         self._refused = refused
         self._notes = (*notes, *(f"{failed}; try: {failed.hint}" for failed in refused.values()))
         self._capture = self.capture(parts.log, guard, self.tell)
@@ -59,6 +62,7 @@ class Runner:
             tally.add_captured(self._capture.start(reload))
             tally.add_captured(self._capture.drain())
             self._deliver(tally, build=build)
+            self._capture.release()
             for failed in self._refused.values():
                 raise failed
         return self._finish(tally)
@@ -77,7 +81,15 @@ class Runner:
 
     def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell) -> Capture:
         """The capture step over the chosen tables, through a session of the raw log."""
-        return Capture(self.parts.source, log, self._tables, tell, guard, spared=self._refused.keys())
+        return Capture(
+            self.parts.source,
+            log,
+            self._tables,
+            tell,
+            guard,
+            spared=self._refused.keys(),
+            leaving=self._leaving,
+        )
 
     def delivery(self, parts: Parts, tell: Tell) -> Delivery:
         """The steps behind capture, over `parts`."""
