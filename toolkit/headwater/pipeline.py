@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
 
-#: Up to so many tables, `status` looks into the lake of each.
+#: Up to so many tables, `status` and `plan` look into the lake of each.
 _LOOKS = 200
 
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
@@ -154,7 +154,8 @@ class Pipeline:
         infos = {i.schema.table: i for i in parts.source.tables()}
         wanted, away = wanted_tables(self.config, infos, gone_tables(parts, infos))
         state, last = parts.log.tables(), parts.log.last()
-        captured = {t: parts.log.schema(t, state[t].schema) for t in wanted if t in state}
+        altered = [t for t in wanted if t in state and state[t].schema != infos[t].schema.fingerprint()]
+        captured = {t: parts.log.schema(t, state[t].schema) for t in altered}
         evolved = {s.table: s for s in parts.source.evolved(captured)} if captured else {}
         rows = []
         for table in wanted:
@@ -177,7 +178,9 @@ class Pipeline:
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
         rows += [TablePlan(t, "release", "", None, None, reasons.get(t, "no longer chosen")) for t in gone]
         behind = parts.source.behind(last.position) if last else None
-        return Plan(rows, behind, self.dbt_diff() if self.config.warehouse and last else ())
+        return Plan(
+            rows, behind, self.dbt_diff() if self.config.warehouse and last and len(rows) <= _LOOKS else ()
+        )
 
     def run(
         self,
