@@ -88,6 +88,9 @@ def _models(table: TableModel, source: str, facts: Warehouse) -> Mapping[str, st
         "current": jinja(names.current),
         "open_end": f'"cast({_moment(end)} as {facts.moment})"' if end else "'null'",
     }
+    # Rows of before and after a column went are told apart by what both have.
+    retired = [c.name for c in table.schema.columns if c.retired]
+    values["but"] = f", but={jinja_list(retired)}" if retired else ""
     kind = "" if key else "_log"
     found = {
         table.base: _template(f"base{kind}").substitute(values),
