@@ -103,6 +103,9 @@ class ScriptSource:
             raise PositionLost("confirmed beyond what was logged")
         return []
 
+    def evolved(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableSchema]:
+        return []
+
     def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
         return [t for t in known if t in self.altered]
 

@@ -20,6 +20,7 @@ from headwater.config import (
     HistoryNames,
     Mask,
     Names,
+    Policies,
     TableSpec,
     WarehouseConfig,
     load,
@@ -64,6 +65,8 @@ tables:
     as: sales
     format: delta
     csv_compression: none
+    schema: discard
+    on_truncate: fail
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: lab.probes
@@ -86,6 +89,10 @@ lake:
   format: [delta, iceberg]
   csv_compression: bzip2
   glue: {database: shop, region: eu-west-1}
+schema: freeze
+on_drop: fail
+on_rename: fail
+on_truncate: ignore
 mask_key: file:secrets/mask
 state: my.db
 memory_limit: 2 GiB
@@ -97,8 +104,9 @@ CONFIG = parse(WHOLE, folder="/srv/shop")
 def test_every_field_means_what_it_says() -> None:
     end = datetime(2998, 12, 31, 22, tzinfo=UTC)
     history = HistoryNames("start_date", "end_date", "is_current", end)
+    strict = Policies("freeze", "fail", "fail", "ignore")
     far = replace(history, open_end=datetime(9999, 12, 31, tzinfo=UTC))
-    views = {"formats": ("iceberg",), "csv_compression": "bzip2"}
+    views = {"formats": ("iceberg",), "csv_compression": "bzip2", "policies": strict}
     odd = TableSpec(TableId("odd", "a.b"), "history", far, **views)
     expected = Config(
         name="shop",
@@ -116,7 +124,8 @@ def test_every_field_means_what_it_says() -> None:
         tables=("public.*", "!public.audit_*", "public.orders", 'odd."a.b"', "lab.probes", "hr.*"),
         overrides={
             "public.orders": TableSpec(
-                TableId("public", "orders"), "mirror", history, csv_compression="none", called="sales"
+                TableId("public", "orders"), "mirror", history, csv_compression="none", called="sales",
+                policies=Policies("discard", "fail", "fail", "fail"),
             ),
             'odd."a.b"': odd,
             "lab.probes": TableSpec(
@@ -129,7 +138,7 @@ def test_every_field_means_what_it_says() -> None:
                     "email": Mask("hash"), "phone": Mask("redact", 4), "zip": Mask("truncate", 3),
                     "note": Mask("null"), "null": Mask("drop"), "n": Mask("tokenize"), "p": Mask("redact"),
                 },
-            ),
+                    ),
         },
         mode="history",
         history=history,
@@ -140,6 +149,7 @@ def test_every_field_means_what_it_says() -> None:
         files=Files("snappy", "64MB", 2),
         **views,
         glue=GlueConfig("shop", "eu-west-1"),
+        policies=strict,
         mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",

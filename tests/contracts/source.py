@@ -142,17 +142,25 @@ class SourceContract:
         world.write(("c", 1, "x"))
         assert list(world.source.changes([TableId("no", "such")], started, known={}))[:-1] == []
 
-    def test_a_schema_that_lost_a_column_and_got_another_asks_for_a_reload(
-        self, world: World, started: Position
-    ) -> None:
+    def test_another_type_asks_for_a_reload(self, world: World, started: Position) -> None:
         schema = read_all(world)[0]
-        renamed = replace(schema.columns[1], name="old", source_name="old")
-        known = {world.table: replace(schema, columns=(schema.columns[0], renamed))}
+        other = replace(schema.columns[1], native="another type")
+        known = {world.table: replace(schema, columns=(schema.columns[0], other))}
         assert list(world.source.unlogged({world.table: schema})) == []
         assert list(world.source.unlogged(known)) == [world.table]
         world.write(("c", 1, "x"))
         assert [b.reload for b in follow(world, started, known=known)[0]] == [True]
         assert [b.reload for b in follow(world, started, known={world.table: schema})[0]] == [False]
+
+    def test_a_renamed_column_is_told_of_and_not_read_again(self, world: World, started: Position) -> None:
+        schema = read_all(world)[0]
+        renamed = replace(schema.columns[1], name="old", source_name="old")
+        known = {world.table: replace(schema, columns=(schema.columns[0], renamed))}
+        assert list(world.source.evolved({world.table: schema})) == []
+        assert list(world.source.evolved(known)) == [schema]
+        assert list(world.source.unlogged(known)) == []
+        world.write(("c", 1, "x"))
+        assert [b.reload for b in follow(world, started, known=known)[0]] == [False]
 
     def test_a_foreign_position_is_refused(self, world: World, started: Position) -> None:
         for token in ("", "{}", "nonsense", "[1]"):

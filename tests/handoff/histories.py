@@ -29,6 +29,8 @@ class Files:
     files: Sequence[Path]
     high_seq: int
     made: str = ""
+    keyed: int = -1
+    reshaped: int = -1
 
 
 @dataclass

@@ -11,15 +11,17 @@ goes on with the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from headwater.errors import HeadwaterError, PositionLost, SourceError
 from headwater.failpoints import reach
 from headwater.load import Loading, find_begun
-from headwater.model import STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
+from headwater.model import META, STRIDE, BatchRef, ChangeBatch, Position, TableId, TableInfo, TableSchema
 from headwater.progress import Progress
 from headwater.raw import RawLog, TableState
 from headwater.sources import Cut, Source
@@ -89,15 +91,19 @@ class _Known(Mapping[TableId, TableSchema]):
 class Capture:
     """One runner's hold on a source and a raw log: `start` once, then `drain` as often as you like."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         source: Source,
         log: RawLog,
         tables: Sequence[TableInfo],
         watch: Watch = _ignore,
         guard: Callable[[], None] = lambda: None,
+        spared: Collection[TableId] = (),
+        leaving: Collection[TableId] = (),
     ) -> None:
-        """`tables` are the chosen ones as the source has them now.
+        """`tables` are the chosen ones as the source has them now; those `spared` are not let go of.
+
+        `leaving` are gone from the source; what the log has of them is drained, then `release` lets them go.
 
         `guard` raises Conflict once this runner lost the pipeline; asked before every entry.
         """
@@ -107,8 +113,11 @@ class Capture:
         self._tables = tuple(self._infos)
         self._watch = watch
         self._guard = guard
+        self._spared, self._leaving = frozenset(spared), tuple(leaving)
         self._reached: Position | None = None
         self._reload: set[TableId] = set()
+        self._evolved: dict[TableId, TableSchema] = {}  # what the log has not told of altered tables yet
+        self._told: dict[TableId, str] = {}  # and what it had told last
 
     def start(self, reload: Collection[TableId] = ()) -> Captured:
         """Make the source keep its log, let go of tables no longer wanted, and load the fresh ones.
@@ -154,6 +163,7 @@ class Capture:
             raise SourceError(
                 f"the source is {ahead} bytes ahead, but its stream brought nothing", hint="headwater check"
             )
+        self._announce(done)
         for _ in range(RELOADS):
             if not self._reload:
                 return done
@@ -184,25 +194,56 @@ class Capture:
             for t, info in self._infos.items()
             if t in state and state[t].followed and state[t].schema != info.schema.fingerprint()
         }
-        return set(self._source.unlogged(newer)) if newer else set()
+        if not newer:
+            return set()
+        self._evolved = {s.table: s for s in self._source.evolved(newer)}
+        self._told = {t: state[t].schema for t in self._evolved}
+        return set(self._source.unlogged(newer))
+
+    def _announce(self, done: Captured) -> None:
+        """Log the new columns of tables that were altered, and of which no row has come since."""
+        state = self._log.tables()
+        waiting, self._evolved = self._evolved, {}
+        tables = {
+            t: schema
+            for t, schema in waiting.items()
+            if t not in self._reload and t in state and state[t].complete and state[t].schema == self._told[t]
+        }
+        last = self._log.last()
+        if not tables or last is None or self._reached is None:
+            return
+        refs = [
+            self._log.stage(ChangeBatch(schema, _no_rows(schema)), state[t].epoch, last.next_row)
+            for t, schema in tables.items()
+        ]
+        self._commit(done, refs, self._reached, last.next_row)
+
+    def release(self) -> None:
+        """Let go of the tables that are leaving, once all of them is in the lake."""
+        state = self._log.tables()
+        self._let_go(t for t in self._leaving if t in state and state[t].followed)
+
+    def _let_go(self, tables: Iterable[TableId]) -> None:
+        last, gone = self._log.last(), tuple(sorted(tables))
+        if last and gone:
+            self._guard()
+            self._log.append((), last.position, last.next_row, released=gone)
 
     def _release(self) -> None:
-        last, state = self._log.last(), self._log.tables()
-        wanted = set(self._tables)
-        gone = tuple(sorted(t for t, s in state.items() if s.followed and t not in wanted))
-        if last and gone:
-            self._log.append((), last.position, last.next_row, released=gone)
+        state = self._log.tables()
+        wanted = self._spared | {*self._tables, *self._leaving}
+        self._let_go(t for t, s in state.items() if s.followed and t not in wanted)
 
     def _complete(self) -> list[TableId]:
         state = self._log.tables()
-        return [t for t in self._tables if t in state and state[t].complete]
+        return [t for t in (*self._tables, *self._leaving) if t in state and state[t].complete]
 
     def _followed(self, but: Collection[TableId]) -> list[TableId]:
         """Tables with changes to drain: the complete ones, and those of which some parts were read."""
         state = self._log.tables()
         return [
             t
-            for t in self._tables
+            for t in (*self._tables, *self._leaving)
             if t in state and (state[t].complete or (state[t].followed and t not in but))
         ]
 
@@ -304,7 +345,7 @@ class Capture:
             done.rows[ref.table] += ref.rows
             self._watch("changes.captured", ref.table, {"rows": ref.rows})
             next_row = _after(ref, next_row)
-        self._reload |= window.reload
+        self._reload |= window.reload - set(self._leaving)
         if refs and window.position is not None:
             self._commit(done, refs, window.position, next_row, confirm=window.confirm)
         self._reached = done.reached = window.position
@@ -328,6 +369,10 @@ class Capture:
         reach("confirm.before")
         self._source.confirm(position)
         reach("confirm.after")
+
+
+def _no_rows(schema: TableSchema) -> pa.Table:
+    return pa.schema([*schema.arrow(), *META]).empty_table()
 
 
 def _after(ref: BatchRef, next_row: int) -> int:

@@ -262,7 +262,9 @@ class Delivery:
         # Not from `results`: what an earlier run folded and did not live to note down counts as well. Not
         # beyond `upto`: what was logged since may not be folded yet, and a mark says that it is.
         for entry in parts.log.entries(after, upto):
-            moved = {ref.table for ref in entry.batches if ref.rows or ref.epoch > 1}
+            moved = {
+                ref.table for ref in entry.batches if ref.rows or ref.epoch > 1 or ref.phase == "changes"
+            }
             marks.update(dict.fromkeys(moved & tables - failed.keys(), entry.seq))
         return failed
 

@@ -13,6 +13,7 @@ HeadwaterError
   CastFailed            a value does not fit the type its column is cast to, and the table is to stop then
   SchemaConflict        a column changed in a way the lake cannot carry
     Incomplete          a row came into the copy with values left out: only reading the table again has them
+  SchemaRefused         a change of schema that the table's policy does not let in until a person accepts it
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
 """
@@ -82,6 +83,12 @@ class CastFailed(HeadwaterError):
 
 class Incomplete(SchemaConflict):
     """A row came into the copy with values left out: only reading the table again has them."""
+
+
+class SchemaRefused(HeadwaterError):
+    """A change of schema that the table's policy does not let in until a person accepts it."""
+
+    hint = "headwater schema log"
 
 
 class WarehouseError(HeadwaterError):

@@ -17,7 +17,7 @@ from time import monotonic
 from headwater import memo
 from headwater.capture import Capture
 from headwater.deliver import SELDOM, Delivery
-from headwater.errors import Conflict, HeadwaterError, SourceError, StorageError
+from headwater.errors import Conflict, HeadwaterError, PreflightFailed, SourceError, StorageError
 from headwater.events import Value
 from headwater.guard import LogGuard
 from headwater.model import Position, TableId
@@ -162,10 +162,10 @@ class Follow:
             except _Stopped:
                 return
             except (SourceError, StorageError) as failed:
-                if type(failed) not in (SourceError, StorageError) or away >= RETRY_SECONDS:
+                if not _passes(failed, started=capture is not None) or away >= RETRY_SECONDS:
                     raise
                 # Whether its last entry arrived, this session of the log may not know.
-                capture = None if isinstance(failed, StorageError) else capture
+                capture = None if isinstance(failed, StorageError | PreflightFailed) else capture
                 away += self._hold_off("run.retrying", failed, min(60.0, max(1.0, away)))
 
     def _started(self) -> Capture:
@@ -336,6 +336,11 @@ class Follow:
         if failed is not None:
             raise failed
         return record
+
+
+def _passes(failed: HeadwaterError, *, started: bool) -> bool:
+    """Whether it may pass. A table that was made again is not published yet: a fresh start sees to that."""
+    return type(failed) in (SourceError, StorageError) or (started and isinstance(failed, PreflightFailed))
 
 
 def _named(failed: Exception) -> HeadwaterError:

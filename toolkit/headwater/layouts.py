@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from headwater.columns import unite
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, SourceError
+from headwater.growth import unite
 from headwater.lake.placing import Placing, place, placed_anew
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.partition import bind

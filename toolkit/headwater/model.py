@@ -68,6 +68,9 @@ class Column:
 
     `origin` is the source's own mark of it: another column under the same name has another mark. "": unknown.
     `mask` says what became of the values before they were stored (masking.py), "" for nothing.
+    `fill` is what rows older than the column hold in it, in DuckDB's spelling (`binary`: hex); None: NULL.
+    Of the lake alone: `ident` tells it apart from all other columns the table ever had, under whatever name
+    ("": its name, folded), and `retired` says why no new row has it, `dropped` or `retyped`.
     """
 
     name: str
@@ -77,6 +80,9 @@ class Column:
     source_name: str = ""
     origin: str = ""
     mask: str = ""
+    fill: str | None = None
+    ident: str = ""
+    retired: str = ""
 
     def __post_init__(self) -> None:
         if not self.source_name:
@@ -149,6 +155,9 @@ def _written(column: Column) -> dict[str, str | bool]:
         "nullable": column.nullable,
         **({"origin": column.origin} if column.origin else {}),
         **({"mask": column.mask} if column.mask else {}),
+        **({} if column.fill is None else {"fill": column.fill}),
+        **({"ident": column.ident} if column.ident else {}),
+        **({"retired": column.retired} if column.retired else {}),
     }
 
 
@@ -161,6 +170,9 @@ def _read(doc: Mapping[str, Any]) -> Column:
         doc["source_name"],
         doc.get("origin", ""),
         doc.get("mask", ""),
+        doc.get("fill"),
+        doc.get("ident", ""),
+        doc.get("retired", ""),
     )
 
 

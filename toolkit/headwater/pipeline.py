@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
 from headwater.canonical import quote
-from headwater.config import Config, TableSpec
-from headwater.errors import ConfigError, PreflightFailed, SourceError
+from headwater.config import Config, Policies, TableSpec
+from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
 from headwater.filters.rules import is_stale
 from headwater.handoff.outlook import Outlook
 from headwater.layouts import Preview, check_layouts, look_ahead, refuse_layouts
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.raw import TableState
     from headwater.reading import Reader
+    from headwater.review import SchemaVersion
     from headwater.run import Runner
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
 
-#: Up to so many tables, `status` looks into the lake of each.
+#: Up to so many tables, `status` and `plan` look into the lake of each.
 _LOOKS = 200
 
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
@@ -66,6 +67,7 @@ class TablePlan:
     formats: tuple[str, ...] = ()  # beside Delta
     lake: str = ""  # its folder under the store
     warehouse: tuple[str, ...] = ()  # the relations that people read
+    changes: tuple[str, ...] = ()  # what changed of its columns and is not in the log yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Plan:
     tables: Sequence[TablePlan]
     behind_bytes: int | None  # None before the first run
     names: Sequence[str] = ()
+    dbt: Sequence[str] = ()  # what would change in the generated dbt files, as a unified diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +201,18 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
+        from headwater.coming import gone_tables, wanted_tables
+        from headwater.differences import differences
+
         parts = self.parts
-        infos = choosable(parts.source.tables())
-        wanted = configuration.select(self.config.tables, list(infos))
+        every = {i.schema.table: i for i in parts.source.tables()}
+        infos = choosable(list(every.values()))
+        wanted, away = wanted_tables(self.config, infos, gone_tables(parts, every))
         state, last = parts.log.tables(), parts.log.last()
         outlook = Outlook(self.config, [infos[t].schema for t in wanted if not infos[t].note])
+        altered = [t for t in wanted if t in state and state[t].schema != infos[t].schema.fingerprint()]
+        captured = {t: parts.log.schema(t, state[t].schema) for t in altered}
+        evolved = {s.table: s for s in parts.source.evolved(captured)} if captured else {}
         rows = []
         for table in wanted:
             info, known = infos[table], state.get(table)
@@ -211,11 +221,17 @@ class Pipeline:
             laid = Preview() if info.note else look_ahead(spec, parts.lake, parts.source, info)
             facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
             lands = lake_folder(table), outlook.read(table)
-            rows.append(TablePlan(table, action, spec.mode, *facts, *lands))
+            changes: tuple[str, ...] = ()
+            if table in evolved:
+                changes = tuple(d.says for d in differences(captured[table], evolved[table]))
+            rows.append(TablePlan(table, action, spec.mode, *facts, *lands, changes))
+        reasons = {g.table: g.says for g in away}
         gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
-        rows += [TablePlan(t, "release", "", None, None, "no longer chosen") for t in gone]
         names = [*outlook.moved(), *(f"{f.found}: {f.fix}" for f in outlook.findings())]
-        return Plan(rows, parts.source.behind(last.position) if last else None, names)
+        rows += [TablePlan(t, "release", "", None, None, reasons.get(t, "no longer chosen")) for t in gone]
+        behind = parts.source.behind(last.position) if last else None
+        looks = self.config.warehouse and last and len(rows) <= _LOOKS
+        return Plan(rows, behind, names, self.dbt_diff() if looks else ())
 
     def run(
         self,
@@ -427,6 +443,46 @@ class Pipeline:
         models = table_models(staged, specs, self.config.names)
         return generate(Path(self.config.dbt.project), models, self.config, force=force)
 
+    def dbt_diff(self) -> Sequence[str]:
+        """What the generated dbt files would change with the columns that the source has now."""
+        from headwater.coming import dbt_diff
+
+        return dbt_diff(self.parts, self._specs_in_lake(), ask=True)
+
+    def schema_log(self, table: str | None = None) -> Sequence[SchemaVersion]:
+        """Every version of a table's columns (default: of all tables), and what changed."""
+        from headwater.review import schema_versions
+
+        tables = [self._captured(table)] if table else sorted(self.parts.log.tables())
+        return schema_versions(self.parts.log, self.parts.source.show, tables)
+
+    def schema_diff(self, table: str, since: int | None = None, to: int | None = None) -> Sequence[str]:
+        """Two versions of a table's columns as a unified diff; by default the last two."""
+        from headwater.review import schema_diff
+
+        return schema_diff(self.schema_log(table), since, to)
+
+    def schema_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
+        """Let in, once, what the policies of these tables keep out: columns, a truncate, the loss of a table.
+
+        Returns the tables that moved.
+        """
+        from headwater.coming import gone_tables
+        from headwater.refresh import refresh
+        from headwater.state import hold
+
+        chosen = {self._captured(name): Policies() for name in tables}
+        specs = {t: replace(self.config.spec(t), policies=p) for t, p in chosen.items()}
+        with hold(self.parts.state, self.config.name):
+            log, lake = self.parts.log, self.parts.lake
+            moved = refresh(log, lake, specs, memory_limit=self.config.memory_limit)
+            infos = {i.schema.table: i for i in self.parts.source.tables()}
+            gone = [g.table for g in gone_tables(self.parts, infos) if g.table in chosen]
+            last = log.last()
+            if gone and last is not None:
+                log.append((), last.position, last.next_row, released=tuple(gone))
+        return sorted({*moved, *gone})
+
     def dbt_build(self, *, full_refresh: bool = False) -> BuildResult | None:
         """Stage what the lake holds and build the models; None when the warehouse has it all."""
         from headwater.run import Runner
@@ -472,18 +528,43 @@ class Pipeline:
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            infos, notes = self._choose()
+            infos, notes, refused, leaving = self._choose()
             specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
-            yield Runner(self.parts, specs, infos, sinks, guard=lease.check, notes=notes), specs
+            runner = Runner(
+                self.parts,
+                specs,
+                infos,
+                sinks,
+                guard=lease.check,
+                notes=notes,
+                refused=refused,
+                leaving=leaving,
+            )
+            yield runner, specs
 
-    def _choose(self) -> tuple[Sequence[TableInfo], Sequence[str]]:
-        """The chosen tables; one that cannot be captured is left out with a note, or refused if named."""
+    def _choose(
+        self,
+    ) -> tuple[
+        Sequence[TableInfo], Sequence[str], Mapping[TableId, HeadwaterError], Mapping[TableId, TableSpec]
+    ]:
+        """The chosen tables; one that cannot be captured is left out with a note, or refused if named.
+
+        Tables that are gone come with their errors where their policy is to fail, else with their settings.
+        """
         from headwater.casting import cast_problems, recast
+        from headwater.coming import gone_tables, refusals, wanted_tables
 
-        infos = choosable(self.parts.source.tables())
-        wanted = configuration.select(self.config.tables, list(infos))
+        every = {i.schema.table: i for i in self.parts.source.tables()}
+        infos = choosable(list(every.values()))
+        wanted, away = wanted_tables(self.config, infos, gone_tables(self.parts, every))
+        refused = refusals(self.config, away)
+        wanted = [t for t in wanted if t not in refused]
         named = {configuration.parse_pattern(p).exact for p in self.config.tables}
-        notes = []
+        notes = [
+            f"{g.says}: the lake {'reads it anew' if g.now == g.table else 'keeps what it has of it'}"
+            for g in away
+            if g.table not in refused
+        ]
         for table in wanted:
             if note := infos[table].note:
                 if table in named:
@@ -501,7 +582,8 @@ class Pipeline:
             raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
         if not chosen:
             raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        return chosen, notes
+        leaving = [g.table for g in away if g.table not in refused and g.table not in every]
+        return chosen, notes, refused, {t: self.config.spec(t) for t in leaving}
 
     def _intend(self, info: TableInfo, known: TableState | None) -> tuple[str, str]:
         """What a run would do with a table, and why."""
@@ -553,8 +635,12 @@ class Pipeline:
         return found[0]
 
     def _newest(self, table: TableId) -> TableSchema:
-        log = self.parts.log
-        return log.schema(table, log.tables()[table].schema)
+        log, lake = self.parts.log, self.parts.lake.schema(table, "changes")
+        newest = log.schema(table, log.tables()[table].schema)
+        left_out = {c.name for c in lake.left_out} if lake else ()
+        if not left_out:
+            return newest
+        return replace(newest, columns=tuple(c for c in newest.columns if c.name not in left_out))
 
     @contextmanager
     def _lake_relations(self) -> Iterator[Relation]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 
 from headwater.capture import Capture
 from headwater.config import TableSpec
@@ -26,7 +27,7 @@ from headwater.tally import Tally
 class Runner:
     """Runs one pipeline over the chosen tables; whoever makes one holds the pipeline's lease."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         parts: Parts,
         specs: Mapping[TableId, TableSpec],
@@ -35,12 +36,20 @@ class Runner:
         *,
         guard: Callable[[], None] = lambda: None,
         notes: Sequence[str] = (),
+        refused: Mapping[TableId, HeadwaterError] = MappingProxyType({}),
+        leaving: Mapping[TableId, TableSpec] = MappingProxyType({}),
     ) -> None:
-        """`guard` raises Conflict once the lease is lost; `notes` are warnings that every record carries."""
+        """`guard` raises Conflict once the lease is lost; `notes` are warnings that every record carries.
+
+        `refused` are chosen tables that must not be touched; a run raises their error when all else is done.
+        `leaving` are gone from the source: the last of their changes is taken in, then they are let go of.
+        """
         self.parts = parts
         self.guard = guard
-        self._specs, self._tables, self._sinks = specs, tables, sinks
-        self._notes = tuple(notes)
+        self._specs, self._tables, self._sinks = {**specs, **leaving}, tables, sinks
+        self._leaving = leaving.keys()
+        self._refused = refused
+        self._notes = (*notes, *(f"{failed}; try: {failed.hint}" for failed in refused.values()))
         self._capture = self.capture(parts.log, guard, self.tell)
         self._delivery = self.delivery(parts, self.tell)
         self._watcher = LogGuard(parts.source, parts.state, parts.config.name, self.tell)
@@ -54,6 +63,9 @@ class Runner:
             tally.add_captured(self._capture.drain())
             self._complete(tally)
             self._deliver(tally, build=build)
+            self._capture.release()
+            for failed in self._refused.values():
+                raise failed
         return self._finish(tally)
 
     def fold_again(
@@ -79,7 +91,15 @@ class Runner:
 
     def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell) -> Capture:
         """The capture step over the chosen tables, through a session of the raw log."""
-        return Capture(self.parts.source, log, self._tables, tell, guard)
+        return Capture(
+            self.parts.source,
+            log,
+            self._tables,
+            tell,
+            guard,
+            spared=self._refused.keys(),
+            leaving=self._leaving,
+        )
 
     def delivery(self, parts: Parts, tell: Tell) -> Delivery:
         """The steps behind capture, over `parts`."""
@@ -112,9 +132,11 @@ class Runner:
 
     def _deliver(self, tally: Tally, *, build: bool, again: Collection[TableId] = ()) -> None:
         failed = self._delivery.refresh(tally, again=again)
+        if not failed or len(failed) < len(self._specs):
+            # A table that fails is no reason for the others to wait.
+            self._delivery.hand_off(tally, self._delivery.folded(), build=build)
         if failed:
             raise next(iter(failed.values()))
-        self._delivery.hand_off(tally, self._delivery.folded(), build=build)
         self.parts.storage.release()
 
     @contextmanager

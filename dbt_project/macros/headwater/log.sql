@@ -19,9 +19,11 @@ select * from changes
 
 {#-
     The rows that are there now, of a table without a key: equal rows cannot be told apart, so each delete takes away
-    one of the rows that equal it in all columns.
+    one of the rows that equal it in all columns, `but` those that the source has no more.
 -#}
-{% macro headwater_remaining(log, columns) %}
+{% macro headwater_remaining(log, columns, but=[]) %}
+{%- set own = {} %}
+{%- for name, type in columns.items() if name not in but %}{% do own.update({name: type}) %}{% endfor %}
 with log as (
 
     select * from {{ log }}
@@ -33,14 +35,14 @@ counted as (
     select
         *,
         row_number() over (
-            partition by {{ headwater_identity(columns) }}, _hw_op = 'd'
+            partition by {{ headwater_identity(own) }}, _hw_op = 'd'
             order by _hw_seq desc
         ) as _hw_place,
         sum(case when _hw_op = 'd' then 1 else 0 end) over (
-            partition by {{ headwater_identity(columns) }}
+            partition by {{ headwater_identity(own) }}
         ) as _hw_deletes,
         sum(case when _hw_op = 'd' then 0 else 1 end) over (
-            partition by {{ headwater_identity(columns) }}
+            partition by {{ headwater_identity(own) }}
         ) as _hw_inserts
     from log
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.model import Finding, TableId, TableInfo
     from headwater.pipeline import Plan, Status, TablePlan
     from headwater.quarantine.rows import Queue, Waiting
+    from headwater.review import SchemaVersion
     from headwater.state import RunRecord
 
 #: Facts of a source that are bytes.
@@ -112,6 +113,17 @@ def findings(found: Sequence[Finding]) -> list[str]:
     return [*lines, f"next: {following}"]
 
 
+def versions(found: Sequence[SchemaVersion]) -> list[str]:
+    """The versions of schemas, what changed under each."""
+    lines = []
+    for one in found:
+        at = f"  {one.at:%Y-%m-%d %H:%M:%S}" if one.at else ""
+        lines.append(f"{printable(str(one.table))} {one.version}  entry {one.entry}  {one.position}{at}")
+        lines += [f"    {printable(change)}" for change in one.changes]
+        lines += ["    rows changed without being logged: the table was read again"] if one.reload else []
+    return lines or ["no table was captured yet"]
+
+
 def tables(infos: Sequence[TableInfo], picked: set[TableId]) -> list[str]:
     """The source's tables."""
     from headwater.config import quote_table
@@ -153,7 +165,11 @@ def plan(found: Plan) -> list[str]:
     read += f", {size(sum(t.bytes or 0 for t in loads))}"
     log = "" if found.behind_bytes is None else f"; log to read: {size(found.behind_bytes)}"
     names = (f"names: {printable(line)}" for line in found.names)
-    return [*align(rows, right="34"), *masks, *laid, *views, *names, read + log, "next: headwater run"]
+    changes = [f"{printable(str(t.table))}: {printable(c)}" for t in found.tables for c in t.changes]
+    files = sum(line.startswith("+++ ") for line in found.dbt)
+    dbt = [f"{files:,} generated dbt files would change   (headwater dbt diff)"] if files else []
+    said = [*masks, *laid, *views, *names, *changes, *dbt]
+    return [*align(rows, right="34"), *said, read + log, "next: headwater run"]
 
 
 def _laid(table: TablePlan) -> list[str]:

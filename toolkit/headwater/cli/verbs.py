@@ -209,8 +209,16 @@ def quarantine(args: Namespace) -> Answer:
 
 
 def dbt(args: Namespace) -> Answer:
-    """Generate or build the models."""
+    """Show, generate or build the models."""
     with _pipeline(args) as pipeline:
+        if args.action == "diff":
+            lines = list(pipeline.dbt_diff())
+            said = (
+                [*map(printable, lines), "next: headwater dbt generate"]
+                if lines
+                else ["nothing would change"]
+            )
+            return Answer(DONE, {"diff": lines}, said)
         if args.action == "generate":
             written = pipeline.dbt_generate(force=args.force)
             return Answer(DONE, show.plain(written), [*show.facts(written), "next: headwater dbt build"])
@@ -218,6 +226,20 @@ def dbt(args: Namespace) -> Answer:
     if built is None:
         return Answer(DONE, {"built": False}, ["the warehouse has all of the lake already"])
     return Answer(DONE, show.plain(built), [*show.facts(built), "next: headwater verify"])
+
+
+def schema(args: Namespace) -> Answer:
+    """Versions of columns, and what a policy stopped."""
+    with _pipeline(args) as pipeline:
+        if args.action == "log":
+            found = pipeline.schema_log(args.table)
+            return Answer(DONE, {"versions": show.plain(found)}, show.versions(found))
+        if args.action == "diff":
+            lines = list(pipeline.schema_diff(args.table, args.since, args.to))
+            return Answer(DONE, {"diff": lines}, [*map(printable, lines)] or ["no difference"])
+        moved = [str(table) for table in pipeline.schema_accept(args.patterns)]
+    told = [f"accepted {printable(table)}" for table in moved] or ["nothing was waiting to be accepted"]
+    return Answer(DONE, {"accepted": moved}, [*told, "next: headwater run"])
 
 
 def versions(args: Namespace) -> Answer:
@@ -306,6 +328,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "verify": verify,
     "explain": explain,
     "quarantine": quarantine,
+    "schema": schema,
     "dbt": dbt,
     "demo": demo,
     "version": versions,

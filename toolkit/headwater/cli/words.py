@@ -61,6 +61,7 @@ def make_parser() -> Parser:
     _add_running(commands)
     _add_looking(commands)
     _add_quarantine(commands)
+    _add_schema(commands)
     _add_dbt(commands)
     about = "print the versions of headwater and what it stands on"
     _add(commands, "version", about, "headwater version --json", words=False)
@@ -264,9 +265,42 @@ def _add_quarantine(commands: Commands) -> None:
         parser.add_argument("--no-dbt", action="store_true", help="stop at the lake: no staging, no dbt")
 
 
+def _add_schema(commands: Commands) -> None:
+    about = "show how the columns of tables changed, and accept what a policy stopped"
+    schema = _add(
+        commands, "schema", about, "headwater schema log\nheadwater schema diff public.orders", words=False
+    )
+    actions = schema.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser, required=True)
+    log = _add(
+        actions,
+        "log",
+        "list every version of the tables' columns: raw log entry, position, time and what changed",
+        "headwater schema log public.orders",
+    )
+    log.add_argument("table", metavar="TABLE", nargs="?", help="only this table")
+    diff = _add(
+        actions,
+        "diff",
+        "show two versions of a table's columns as a diff",
+        "headwater schema diff public.orders\nheadwater schema diff public.orders --from 1 --to 3",
+    )
+    diff.add_argument("table", metavar="TABLE", help="the table")
+    diff.add_argument(
+        "--from", dest="since", type=int, metavar="N", help="the older version (default: the one before)"
+    )
+    diff.add_argument("--to", type=int, metavar="M", help="the newer version (default: the last)")
+    accept = _add(
+        actions,
+        "accept",
+        "let a changed schema, a truncate or the loss of a table in, where a policy stopped it",
+        "headwater schema accept public.orders",
+    )
+    accept.add_argument("patterns", metavar="TABLE", nargs="+", help="the tables")
+
+
 def _add_dbt(commands: Commands) -> None:
-    examples = "headwater dbt generate\nheadwater dbt build"
-    dbt = _add(commands, "dbt", "write or build the dbt models", examples, words=False)
+    examples = "headwater dbt diff\nheadwater dbt generate\nheadwater dbt build"
+    dbt = _add(commands, "dbt", "show, write or build the dbt models", examples, words=False)
     actions = dbt.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser, required=True)
     generate = _add(
         actions,
@@ -275,6 +309,12 @@ def _add_dbt(commands: Commands) -> None:
         "headwater dbt generate",
     )
     generate.add_argument("--force", action="store_true", help="replace generated files that were edited")
+    _add(
+        actions,
+        "diff",
+        "show what the columns of now would change in the generated files, and write nothing",
+        "headwater dbt diff",
+    )
     build = _add(
         actions,
         "build",

@@ -29,6 +29,8 @@ __all__ = [
     "Mode",
     "Names",
     "Pattern",
+    "Policies",
+    "SchemaPolicy",
     "TableSpec",
     "WarehouseConfig",
     "load",
@@ -47,6 +49,7 @@ Compact = Literal["auto", "always"]
 CastErrors = Literal["quarantine", "null", "fail"]
 Compression = Literal["zstd", "snappy", "gzip"]
 CsvCompression = Literal["gzip", "bzip2", "none"]
+SchemaPolicy = Literal["evolve", "freeze", "discard"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -85,6 +88,16 @@ class Files:
         return Files(
             self.compression or other.compression, self.size or other.size, self.slices or other.slices
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the lake does when a table changes at the source; docs/schema-changes.md."""
+
+    schema: SchemaPolicy = "evolve"
+    on_drop: Literal["keep", "fail"] = "keep"
+    on_rename: Literal["keep", "fail"] = "keep"
+    on_truncate: Literal["apply", "ignore", "fail"] = "apply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,7 @@ class TableSpec:
     formats: tuple[str, ...] = ()
     csv_compression: CsvCompression = "gzip"
     called: str = ""
+    policies: Policies = field(default_factory=Policies)
 
     @property
     def restricts(self) -> bool:
@@ -184,7 +198,7 @@ class Config:
     store_options  what the user gave beside `url`; every value is text, the secret ones are references
     tables         the patterns, exclusions included
     overrides      pattern -> settings, in the file's order; ask `spec` instead of looking here
-    mode, history  what holds for tables without settings of their own
+    mode, history, policies  what holds for tables without settings of their own
     names          what tables are called in the warehouse
     compact        when tails move into the lake's mirrors and histories
     files          how the lake's files are written, for tables without settings of their own
@@ -219,6 +233,7 @@ class Config:
         return bool(self.formats) or any(spec.formats for spec in self.overrides.values())
 
     names: Names = field(default_factory=Names)
+    policies: Policies = field(default_factory=Policies)
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
@@ -230,7 +245,12 @@ class Config:
         earlier one gave.
         """
         made = TableSpec(
-            table, self.mode, self.history, formats=self.formats, csv_compression=self.csv_compression
+            table,
+            self.mode,
+            self.history,
+            formats=self.formats,
+            csv_compression=self.csv_compression,
+            policies=self.policies,
         )
         for pattern in reversed(list(self.overrides)):
             if parse_pattern(pattern).fits(table):

@@ -128,6 +128,18 @@ _STORE = Field(
     short=Field("url", "a folder, or s3://bucket/prefix", "./lake", kind="path"),
 )  # fmt: skip
 
+_POLICIES = (
+    Field("schema", "what changed columns do to the lake: `evolve` lets them in, `freeze` stops the table "
+          "until `headwater schema accept`, `discard` leaves new columns out; schema-changes.md", "freeze",
+          choices=("evolve", "freeze", "discard"), default="evolve"),
+    Field("on_drop", "when a table is dropped at the source: `keep` the lake's as it is, or `fail`", "fail",
+          choices=("keep", "fail"), default="keep"),
+    Field("on_rename", "when a table is renamed: `keep` the lake's under the old name as it is, or `fail`; "
+          "under the new name it is another table", "fail", choices=("keep", "fail"), default="keep"),
+    Field("on_truncate", "when a table is truncated: `apply` it, `ignore` it and keep the rows, or `fail`",
+          "ignore", choices=("apply", "ignore", "fail"), default="apply"),
+)  # fmt: skip
+
 _MASKS = Field(
     "masks",
     "what is stored instead of a column's values: `hash`, `tokenize`, `redact` (all, or all but the last n), "
@@ -308,6 +320,7 @@ _TABLE = Field(
         Field("as", "what this table's current rows are called in the warehouse, whatever `names` says; for "
               "one table, not for a pattern", "orders", pattern=_RELATION,
               wants="a name of up to 63 letters, digits and underscores that begins with no digit"),
+        *_POLICIES,
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -388,6 +401,7 @@ FILE = Field(
               default='["*.*"]', item=_TABLE),
         _MODE,
         _HISTORY,
+        *_POLICIES,
         _LAKE,
         _WAREHOUSE,
         _NAMES,

@@ -26,6 +26,7 @@ from headwater.config import (
     MaskKind,
     Mode,
     Names,
+    Policies,
     TableSpec,
     WarehouseConfig,
     parse_column,
@@ -100,6 +101,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         formats=formats,
         csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
         glue=glue,
+        policies=_policies(doc, Policies()),
         warehouse=_warehouse(_section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         names=_names(_section(doc, "names")),
         dbt=_dbt(_section(doc, "dbt"), base),
@@ -152,6 +154,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc |= {"history": _written_history(config.history)} if config.history != plain else {}
     lake = write_lake(config) | _written_files(config.files)
     doc |= {"lake": lake} if lake else {}
+    doc |= _written_policies(config.policies, Policies())
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     if config.names != Names():
@@ -217,6 +220,7 @@ def _tables(doc: Mapping[str, Plain], file: File) -> tuple[tuple[str, ...], Mapp
         history=_history(doc, HistoryNames(), "", file),
         formats=read_formats(lake, ()),
         csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
+        policies=_policies(doc, Policies()),
     )
     for number, entry in enumerate(cast(Sequence[Mapping[str, Plain]], entries)):
         place = f"tables[{number}]"
@@ -258,6 +262,7 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
         mode,
         history,
         called=str(entry.get("as", "")),
+        policies=_policies(entry, default.policies),
         columns=columns,
         masks=masks,
         files=_files(entry),
@@ -337,6 +342,16 @@ def _filter(entry: Mapping[str, Plain], name: str, file: File, place: str) -> st
         return str(parse_predicate(text)) if text else ""
     except ConfigError as failed:
         raise file.refuse_at(f"{place}.{name}", f"`{place}.{name}`: {failed}", failed.hint) from None
+
+
+def _policies(entry: Mapping[str, Plain], default: Policies) -> Policies:
+    given = {name: entry[name] for name in Policies.__slots__ if name in entry}
+    return replace(default, **cast(Mapping[str, Any], given))
+
+
+def _written_policies(policies: Policies, default: Policies) -> dict[str, object]:
+    values = {name: getattr(policies, name) for name in Policies.__slots__}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 def _masks(entry: Mapping[str, Plain]) -> Mapping[str, Mapping[str, Plain]]:
@@ -457,6 +472,7 @@ def _written_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"history": _written_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     entry |= {"as": spec.called} if spec.called else {}
+    entry |= _written_policies(spec.policies, config.policies)
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     entry |= {"masks": masks} if masks else {}
     entry |= {"key": list(spec.key)} if spec.key else {}

@@ -74,6 +74,13 @@ class Filtered:
         found |= {t for t, s in logged.items() if t in infos and is_stale(s, infos[t].schema)}
         return sorted(found)
 
+    def evolved(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableSchema]:
+        """The source's, of tables with a log, with the filters that rows are stored under."""
+        self._known()
+        plain = {t: replace(s, where="", loaded="") for t, s in known.items() if self._is_logged(t)}
+        found = self._source.evolved(plain) if plain else ()
+        return [replace(s, where=known[s.table].where, loaded=known[s.table].loaded) for s in found]
+
     @contextmanager
     def cut(self) -> Iterator[Cut]:
         """The source's cut, without the rows that are left out."""

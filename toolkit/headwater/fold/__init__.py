@@ -13,14 +13,16 @@ are the only input.
 
 from __future__ import annotations
 
-from headwater.columns import cast_from, changed_types, unite, widen
+from headwater.columns import cast_from, changed_types, json_of, widen
 from headwater.fold.retype import retyped
 from headwater.fold.segments import Batch, Segment, cut_segments
-from headwater.fold.statements import Gone, Shape, json_of, sql
+from headwater.fold.statements import Gone, Shape, sql
+from headwater.growth import Placed, grow, unite
 
 __all__ = [
     "Batch",
     "Gone",
+    "Placed",
     "Segment",
     "Shape",
     "cast_from",
@@ -28,6 +30,7 @@ __all__ = [
     "cut_segments",
     "json_of",
     "retyped",
+    "grow",
     "sql",
     "unite",
     "widen",

@@ -11,3 +11,5 @@ UNION ALL
 SELECT $columns, 'd', $seq, $pos, $at, $tx, _hw_text, $entry, $parts,
     'r', TRUE, TRUE, FALSE, FALSE
 FROM _hw_base
+-- Under another key, several rows of before may have what is one key now.
+QUALIFY row_number() OVER (PARTITION BY $parts ORDER BY _hw_seq DESC) = 1

@@ -6,14 +6,14 @@ column says that its value does not fit; what becomes of the row is decided in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, quote
 from headwater.casts import Cast, arrow_type, cast_sql
-from headwater.columns import cast_from, odd_text
+from headwater.columns import cast_from, ident, odd_text
 from headwater.errors import ConfigError
 from headwater.model import Column, TableSchema
 
@@ -27,7 +27,10 @@ def cast_of(column: Column, casts: Casts) -> Cast | None:
 
 
 def retyped(schema: TableSchema, casts: Casts) -> TableSchema:
-    """A raw schema with the types that the lake has. What is cast may be NULL, whatever the source says."""
+    """A raw schema with the types that the lake has. What is cast may be NULL, whatever the source says.
+
+    What older rows hold is known of the source's type alone, so they hold NULL.
+    """
     if not casts:
         return schema
     changed = [(c, cast_of(c, casts)) for c in schema.columns]
@@ -35,7 +38,7 @@ def retyped(schema: TableSchema, casts: Casts) -> TableSchema:
 
 
 def _changed(column: Column, cast: Cast) -> Column:
-    return replace(column, type=arrow_type(cast), nullable=True)
+    return replace(column, type=arrow_type(cast), nullable=True, fill=None)
 
 
 @dataclass
@@ -44,34 +47,36 @@ class Cells:
 
     inner    columns to compute beside the raw ones
     columns  the lake's columns, over raw and `inner` columns
-    texts    SQL of the `_hw_text` of each lake column
+    texts    of each lake column that the rows have, SQL of its `_hw_text`
     bad      SQL of whether some value does not fit; "" where nothing is cast
     """
 
     inner: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
     bad: str = ""
 
 
-def cells_of(raw: TableSchema, wanted: TableSchema, casts: Casts) -> Cells:
-    """The cells of raw rows of one schema version in the columns `wanted`; ConfigError for an unfit type."""
-    cells, had = Cells(), {c.name.casefold(): c for c in raw.columns}
-    plain = cast_from(retyped(raw, casts), wanted)
+def cells_of(raw: TableSchema, wanted: TableSchema, casts: Casts, gone: Collection[str] = ()) -> Cells:
+    """The cells of raw rows of one schema version in the columns `wanted`; ConfigError for an unfit type.
+
+    Columns go by their `ident`; those `gone` by then are NULL.
+    """
+    cells, had = Cells(), {ident(c): c for c in raw.columns}
+    plain = cast_from(retyped(raw, casts), wanted, gone)
     flags = []
     for number, (column, cell) in enumerate(zip(wanted.columns, plain, strict=True)):
-        there = had.get(column.name.casefold())
-        text = odd_text(there.name if there else column.name)
+        there = had.get(ident(column))
         cast = cast_of(there, casts) if there else None
         if there is None or cast is None:
             cells.columns.append(cell)
-            cells.texts.append(text)
+            cells.texts |= {column.name: odd_text(there.name)} if there else {}
             continue
         value, bad = _cast(raw, there, cast)
         flag = f"_hw_b{number}"
         cells.inner += [f"CAST({value} AS {duckdb_type(column.type)}) AS _hw_v{number}", f"{bad} AS {flag}"]
         cells.columns.append(f"_hw_v{number} AS {quote(column.name)}")
-        cells.texts.append(f"CASE WHEN {flag} THEN {_shown(there)} ELSE {text} END")
+        cells.texts[column.name] = f"CASE WHEN {flag} THEN {_shown(there)} ELSE {odd_text(there.name)} END"
         flags.append(flag)
     cells.bad = " OR ".join(flags)
     return cells

@@ -11,8 +11,19 @@ from string import Template
 import pyarrow as pa
 
 from headwater.canonical import duckdb_type, literal, quote
-from headwater.columns import cast_from, image, key_parts, odd_keys, odd_text, spelling
+from headwater.columns import (
+    cast_from,
+    ident,
+    image,
+    json_of,
+    key_parts,
+    meta_from,
+    odd_keys,
+    odd_text,
+    spelling,
+)
 from headwater.fold.retype import Casts, cells_of
+from headwater.growth import Placed
 from headwater.model import TableSchema
 
 _RAW_META = {
@@ -104,24 +115,33 @@ class Shape:
         """The lake's columns out of rows of an older lake schema."""
         return ", ".join(cast_from(schema, self.schema))
 
+    def carried(self, schema: TableSchema) -> str:
+        """The lake's columns and the meta columns out of rows of an older lake schema."""
+        return f"{self.cells(schema)}, {meta_from(schema, self.schema)}"
+
     def absent(self, schema: TableSchema) -> str:
         """SQL of the list of columns whose cells in rows of `schema` nobody knows; NULL for none."""
-        had = {c.name.casefold() for c in schema.columns}
-        names = [literal(c.name) for c in self.schema.columns if c.name.casefold() not in had]
+        had = {ident(c) for c in schema.columns}
+        missing = [c for c in self.schema.columns if ident(c) not in had]
+        names = [literal(c.name) for c in missing if c.fill is None and not c.retired]
         return f"[{', '.join(names)}]" if names and self.unlogged else "CAST(NULL AS VARCHAR[])"
 
     def same_key(self, one: str, other: str) -> str:
         """The join condition that two aliases speak of the same row."""
         return " AND ".join(f"{one}.{p} IS NOT DISTINCT FROM {other}.{p}" for p in self.parts)
 
-    def raw(self, schema: TableSchema, paths: Sequence[str], entries: Sequence[int] = ()) -> str:
-        """The rows of raw files of one schema version, in the lake's columns, with their entries if given."""
+    def raw(self, placed: Placed, paths: Sequence[str], entries: Sequence[int] = ()) -> str:
+        """The rows of raw files of one schema version, in the lake's columns, with their entries if given.
+
+        `placed` has the columns' types as in these files, before their casts.
+        """
+        schema = placed.schema
         renamed = spelling(schema, self.schema)
         unset = "_hw_unset"
         if renamed:
             cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in renamed.items())
             unset = f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
-        cells = cells_of(schema, self.schema, self.casts)
+        cells = cells_of(schema, self.schema, self.casts, placed.gone)
         odd = " OR ".join(["_hw_text IS NOT NULL", *([cells.bad] if cells.bad else [])])
         known = (
             ", ".join(f"({literal(p)}, {e})" for p, e in zip(paths, entries, strict=True)) if entries else ""
@@ -131,7 +151,7 @@ class Shape:
             columns=", ".join(cells.columns),
             inner=", ".join(["*", *cells.inner]),
             unset=unset,
-            text=f"CASE WHEN {odd} THEN {json_of(self._plain(), cells.texts)} END",
+            text=f"CASE WHEN {odd} THEN {json_of(list(cells.texts), list(cells.texts.values()))} END",
             absent=self.absent(schema),
             paths=", ".join(map(literal, paths)),
             named=", filename = '_hw_file'" if entries else "",
@@ -279,14 +299,6 @@ class Shape:
         """`_hw_text` in its one form: the odd cells in the lake's column order, NULL for none."""
         texts = [f"struct_extract({quote(n)}, 't')" if n in filled else odd_text(n) for n in self._plain()]
         return json_of(self._plain(), texts)
-
-
-def json_of(names: Sequence[str], texts: Sequence[str]) -> str:
-    """SQL of a JSON object, name to text, of the texts that are not NULL; NULL for none."""
-    cells = ", ".join(f"{{'k': {literal(n)}, 'v': {t}}}" for n, t in zip(names, texts, strict=True))
-    some = f"coalesce({', '.join(texts)}) IS NOT NULL"
-    pairs = f"list_filter([{cells}], lambda _hw_cell: _hw_cell.v IS NOT NULL)"
-    return f"CASE WHEN {some} THEN CAST(to_json(map_from_entries({pairs})) AS VARCHAR) END"
 
 
 def _lost(name: str) -> str:

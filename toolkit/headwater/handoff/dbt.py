@@ -21,7 +21,7 @@ from headwater.handoff.tables import TableModel, open_end, table_model, table_mo
 from headwater.handoff.warehouses import Warehouse, warehouse_of
 from headwater.naming import relation_name
 
-__all__ = ["Generated", "TableModel", "generate", "macros", "render", "table_model", "table_models"]
+__all__ = ["Generated", "TableModel", "diff", "generate", "macros", "render", "table_model", "table_models"]
 
 _PACKAGE = "headwater"
 
@@ -36,6 +36,12 @@ def generate(
     """
     place = Project(project, config.dbt.folder, owner=config.name)
     return place.write(render(tables, config), macros(), scaffold(config, project), force=force)
+
+
+def diff(project: Path, tables: Sequence[TableModel], config: Config) -> list[str]:
+    """What `generate` would change, as a unified diff; nothing is written."""
+    place = Project(project, config.dbt.folder, owner=config.name)
+    return place.diff(render(tables, config), macros(), scaffold(config, project))
 
 
 def render(tables: Sequence[TableModel], config: Config) -> Mapping[str, str]:
@@ -84,6 +90,9 @@ def _models(table: TableModel, source: str, facts: Warehouse) -> Mapping[str, st
         "current": jinja(names.current),
         "open_end": f'"cast({_moment(end)} as {facts.moment})"' if end else "'null'",
     }
+    # Rows of before and after a column went are told apart by what both have.
+    retired = [c.name for c in table.schema.columns if c.retired]
+    values["but"] = f", but={jinja_list(retired)}" if retired else ""
     kind = "" if key else "_log"
     found = {
         table.base: _template(f"base{kind}").substitute(values),

@@ -6,10 +6,11 @@ the record says was edited: it is named, not overwritten.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -48,16 +49,7 @@ class Project:
         force: bool = False,
     ) -> Generated:
         """Make the folders of ours hold exactly these files, beside whatever others put there."""
-        own = self._is_own()
-        settings = self._settings() if (self._root / "dbt_project.yml").exists() else {}
-        macro_folder = f"{_first(settings, 'macro-paths', 'macros')}/headwater"
-        self._check_place(settings, models)
-        folders = [
-            _Folder(self._root, macro_folder, "", macros),
-            _Folder(self._root, self._folder, self._owner, models),
-        ]
-        if own:
-            folders.insert(0, _Scaffold(self._root, "", self._owner, scaffold))
+        folders = self._folders(models, macros, scaffold)
         edited = [path for folder in folders for path in folder.edited()]
         if edited and not force:
             some = ", ".join(edited[:5]) + (f" and {len(edited) - 5} more" if len(edited) > 5 else "")
@@ -68,6 +60,27 @@ class Project:
             sum(d.unchanged for d in done),
             tuple(path for d in done for path in d.removed),
         )
+
+    def diff(
+        self, models: Mapping[str, str], macros: Mapping[str, str], scaffold: Mapping[str, str]
+    ) -> list[str]:
+        """What `write` would change, as a unified diff."""
+        return [line for folder in self._folders(models, macros, scaffold) for line in folder.diff()]
+
+    def _folders(
+        self, models: Mapping[str, str], macros: Mapping[str, str], scaffold: Mapping[str, str]
+    ) -> list[_Folder]:
+        own = self._is_own()
+        settings = self._settings() if (self._root / "dbt_project.yml").exists() else {}
+        macro_folder = f"{_first(settings, 'macro-paths', 'macros')}/headwater"
+        self._check_place(settings, models)
+        folders = [
+            _Folder(self._root, macro_folder, "", macros),
+            _Folder(self._root, self._folder, self._owner, models),
+        ]
+        if own:
+            folders.insert(0, _Scaffold(self._root, "", self._owner, scaffold))
+        return folders
 
     def _is_own(self) -> bool:
         """Whether this is a project that we made, or make now."""
@@ -125,6 +138,26 @@ class _Folder:
         """Files that we would overwrite or remove though they are not as we left them."""
         names = sorted({*self._wanted, *self._record})
         return [self._named(name) for name in names if self._is_edited(name)]
+
+    def diff(self) -> Iterator[str]:
+        """A unified diff from what is there to what should be."""
+        for name in sorted({*self._wanted, *self._record}):
+            old, new = self._text(name), self._wanted.get(name)
+            if old != new and (old is not None or new is not None):
+                path = self._named(name)
+                yield from difflib.unified_diff(
+                    (old or "").splitlines(),
+                    (new or "").splitlines(),
+                    f"a/{path}" if old is not None else "/dev/null",
+                    f"b/{path}" if new is not None else "/dev/null",
+                    lineterm="",
+                )
+
+    def _text(self, name: str) -> str | None:
+        try:
+            return self._place(name).read_text("utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def apply(self) -> _Done:
         """Write what differs, remove what is no longer wanted."""

@@ -130,6 +130,8 @@ def _described(column: Column) -> dict[str, Node]:
     words = [code(column.native)] if column.native else []
     if column.source_name != column.name:
         words.append(f"called {code(column.source_name)} at the source")
+    if column.retired:
+        words.append("before its type changed" if column.retired == "retyped" else "dropped at the source")
     if not column.nullable:
         words.append("not null")
     if column.mask:

@@ -67,10 +67,11 @@ def stage(
 ) -> frozenset[str]:
     """Point the sources at the staged files; returns the relations whose models must be built anew.
 
-    That is so where a column type, the key or a name of the history changed, where a model holds changes
-    of another log, and where the changes were made anew: merging would mix values. `places` says where models
-    are, if not in the configured schema. What costs a query is looked at for the relations in `news` alone
-    (None: for all). Creates the warehouse file if there is none. All or nothing. Raises WarehouseError.
+    That is so where a type or name of a column, the key, a name of the history or the cells of old rows
+    changed, where a model holds changes of another log, and where the changes were made anew: merging would
+    mix values. `places` says where models are, if not in the configured schema. What costs a query is looked
+    at for the relations in `news` alone (None: for all). Creates the warehouse file if there is none. All or
+    nothing. Raises WarehouseError.
     """
     with opened(warehouse.path) as con:
         held = _sources(con, warehouse.staging_schema)
@@ -96,7 +97,9 @@ def stage(
                 and _fits(shape, columns[place])
                 and (
                     (news is not None and table.relation not in news)
-                    or _continues(con, shape, place, (warehouse.staging_schema, table.relation))
+                    or _continues(
+                        con, shape, place, (warehouse.staging_schema, table.relation), staged.reshaped
+                    )
                 )
             )
         )
@@ -237,7 +240,7 @@ def _sources(con: DuckDBPyConnection, schema: str) -> dict[str, str]:
 
 def _sign(staged: Staged) -> str:
     """Names exactly this content: the same sign, the same view."""
-    what = "\0".join([staged.schema.fingerprint(), *map(_path, staged.files)])
+    what = "\0".join([staged.schema.fingerprint(), str(staged.keyed), *map(_path, staged.files)])
     return f"{_SIGN}{hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
@@ -258,7 +261,9 @@ def _select(con: DuckDBPyConnection, staged: Staged) -> str:
         f"CAST({quote(n) if n.casefold() in there else 'NULL'} AS {duckdb_type(t)}) AS {quote(n)}"
         for n, t in wanted
     )
-    return f"SELECT {cells} FROM {rows}"
+    # Rows of before a change of key cannot be told apart by the key of now: no model can hold them.
+    keyed = f" WHERE _hw_seq > {staged.keyed}" if staged.keyed >= 0 else ""
+    return f"SELECT {cells} FROM {rows}{keyed}"
 
 
 def _columns(con: DuckDBPyConnection) -> Mapping[Place, Mapping[str, tuple[str, bool]]]:
@@ -281,9 +286,9 @@ def _fits(shape: _Shape, held: Mapping[str, tuple[str, bool]]) -> bool:
     return {n for n, (_, nullable) in held.items() if not nullable} == shape.not_null
 
 
-def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Place) -> bool:
-    """Whether the rows are of the source's log, and open versions have the configured open end."""
-    if not _same_log(con, place, source):
+def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Place, reshaped: int) -> bool:
+    """Whether the rows are of the source's log under its columns, and open versions have the open end."""
+    if not _same_log(con, place, source, reshaped):
         return False
     if not shape.open_column:
         return True
@@ -293,7 +298,7 @@ def _continues(con: DuckDBPyConnection, shape: _Shape, place: Place, source: Pla
     return found is None or found[0] == _micros(shape.open_end)
 
 
-def _same_log(con: DuckDBPyConnection, place: Place, source: Place) -> bool:
+def _same_log(con: DuckDBPyConnection, place: Place, source: Place, reshaped: int) -> bool:
     """Whether the newest change a model holds is one of the source: a lake made anew counts from 0 again."""
     held = _named(place)
     newest = con.execute(
@@ -302,6 +307,8 @@ def _same_log(con: DuckDBPyConnection, place: Place, source: Place) -> bool:
     ).fetchone()
     if newest is None:
         return True
+    if newest[0] < reshaped:
+        return False
     known = con.execute(
         f"SELECT 1 FROM {_named(source)} "
         "WHERE _hw_seq = ? AND epoch_us(_hw_at) IS NOT DISTINCT FROM ? LIMIT 1",

@@ -22,6 +22,8 @@ class Staged(Protocol):
     schema    what the files hold together; each column casts to its type here
     high_seq  the highest `_hw_seq` in them
     made      changes when all of them were made anew; "" where that never happened
+    keyed     the `_hw_seq` behind which the table has this key; -1: always
+    reshaped  the `_hw_seq` from which on columns have the names, and old rows the cells, of today; -1: always
     """
 
     @property
@@ -42,6 +44,16 @@ class Staged(Protocol):
     @property
     def made(self) -> str:
         """Which making this is."""
+        ...
+
+    @property
+    def keyed(self) -> int:
+        """Rows up to here had another key."""
+        ...
+
+    @property
+    def reshaped(self) -> int:
+        """Models that hold no change from here on were built from other columns."""
         ...
 
 

@@ -93,6 +93,8 @@ class Staged:
     high_seq: int  # the highest `_hw_seq` in them, -1 for none
     mark: Mark
     made: str = ""  # by which casts it was folded, and the how manieth time
+    keyed: int = -1  # the `_hw_seq` behind which the table has this key
+    reshaped: int = -1  # the `_hw_seq` from which on columns have the names and old rows the cells of today
 
 
 class TableFormat(Protocol):

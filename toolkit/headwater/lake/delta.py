@@ -40,7 +40,16 @@ from headwater.lake.placed import Room, write_placed
 from headwater.lake.placing import PLAIN, Placing, values_of
 from headwater.lake.stats import ALWAYS, FileFacts, stats_json
 from headwater.lake.stored import from_stored, stored_type, to_stored
-from headwater.lake.tail import MADE, emptied, history_rows, is_outdated, mirror_rows, tail_of
+from headwater.lake.tail import (
+    MADE,
+    emptied,
+    history_rows,
+    is_outdated,
+    mirror_rows,
+    tail_beyond,
+    tail_of,
+    through,
+)
 from headwater.model import Mark, TableId, TableSchema
 from headwater.storage import Storage
 
@@ -137,12 +146,12 @@ class Lake:
         if held is not None:
             changes = None if kind == "changes" else self.open(table, "changes")
             held = _of_one_making(held, changes)
-            tail = tail_of(held, changes)
-            if tail is None:
+            tail, reached = tail_of(held, changes), through(held)
+            if changes is None or reached is None or (tail is None and changes.schema == held.schema):
                 return self.scan(held)
             if kind == "history":
-                return history_rows(self, held, tail)
-            return mirror_rows(self, held, tail, tail.changes.schema)
+                return history_rows(self, held, tail or tail_beyond(changes, reached))
+            return mirror_rows(self, held, tail, changes.schema)
         if empty is None or self.open(table, "changes") is not None:
             # It had rows: no rows would be a wrong answer.
             told = "   (a table has a history where its mode is history)" if kind == "history" else ""
@@ -165,8 +174,9 @@ class Lake:
         held = self.open(table, "changes")
         if held is None:
             raise StorageError(f"{table}: the lake has no changes of this table", hint="headwater run")
-        made = held.notes.get(MADE, "")
-        return Staged(self._local(held, _paths(held)), held.schema, self.highest(held), held.mark, made)
+        keyed, reshaped = (int(held.notes.get(name, -1)) for name in ("keyed", "reshaped"))
+        files, made = self._local(held, _paths(held)), held.notes.get(MADE, "")
+        return Staged(files, held.schema, self.highest(held), held.mark, made, keyed, reshaped)
 
     def width(self, held: Held) -> int:
         """Bytes of a row in memory, from the footers of a few of the table's files; 0 when it has none."""

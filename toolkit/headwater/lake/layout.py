@@ -7,6 +7,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from headwater.canonical import quote
+from headwater.columns import meta_from
 from headwater.config import HistoryNames
 from headwater.errors import ConfigError
 from headwater.model import META, TableSchema
@@ -33,6 +35,13 @@ def history_layout(schema: TableSchema, names: HistoryNames) -> dict[str, pa.Dat
     plain = plain_layout(schema)
     own = {c.name: plain.pop(c.name) for c in schema.columns}
     return own | spans | plain | {"_hw_seq_to": pa.int64()}
+
+
+def history_meta(schema: TableSchema, wanted: TableSchema, layout: Mapping[str, pa.DataType]) -> str:
+    """The select list of what a history holds beside the columns of `wanted`, over rows of `schema`."""
+    own = {c.name for c in wanted.columns}
+    spans = [quote(name) for name in layout if name not in own and name not in CARRIED]
+    return ", ".join([*spans[:3], meta_from(schema, wanted), *spans[3:]])
 
 
 def history_notes(names: HistoryNames) -> Mapping[str, str]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from headwater.canonical import literal, quote
-from headwater.columns import cast_from, key_parts
+from headwater.columns import cast_from, key_parts, meta_from
 from headwater.lake import Held, TableFormat
-from headwater.lake.layout import CARRIED, history_layout, names_of
+from headwater.lake.layout import CARRIED, history_layout, history_meta, names_of
 from headwater.model import TableSchema
 
 #: The note of a base: the highest `_hw_seq` of `changes` that is in it. Older lakes have none, and no tail.
@@ -142,7 +142,7 @@ def mirror_rows(
     """SQL to stand after FROM: the rows that are there now, in the columns of `schema` unless picked."""
     if pick is None:
         names = [*(quote(c.name) for c in schema.columns), *CARRIED]
-        pick = Pick(lambda held: f"{', '.join(cast_from(held, schema))}, {_META}", names)
+        pick = Pick(lambda held: f"{', '.join(cast_from(held, schema))}, {meta_from(held, schema)}", names)
     if tail is None:
         return f"(SELECT {pick.cells(base.schema)} FROM {lake.scan(base, pick.paths)})"
     return _MIRROR.format(
@@ -156,8 +156,7 @@ def mirror_rows(
 def history_rows(lake: TableFormat, base: Held, tail: Tail) -> str:
     """SQL to stand after FROM: every version, in the columns of the newest schema."""
     schema, names = tail.changes.schema, names_of(base.notes)
-    own = {c.name for c in schema.columns}
-    spans = [quote(n) for n in history_layout(schema, names) if n not in own]
+    layout = history_layout(schema, names)
     end = names.open_end
     return _HISTORY.format(
         parts=_parts(schema), named=_named(schema), same_key=_same_key(schema, "o", "n"),
@@ -166,8 +165,9 @@ def history_rows(lake: TableFormat, base: Held, tail: Tail) -> str:
         meta=", ".join(f"o.{name}" for name in CARRIED),
         valid_from=quote(names.valid_from), valid_to=quote(names.valid_to), current=quote(names.current),
         open_end=f"TIMESTAMPTZ {literal(end.isoformat(sep=' '))}" if end else "NULL",
-        base_cells=", ".join([*cast_from(base.schema, schema), *spans]), base=lake.scan(base),
-        tail_cells=f"{', '.join(cast_from(tail.changes.schema, schema))}, {_META}", tail=tail.scan(lake),
+        base_cells=", ".join([*cast_from(base.schema, schema), history_meta(base.schema, schema, layout)]),
+        base=lake.scan(base), tail=tail.scan(lake),
+        tail_cells=f"{', '.join(cast_from(tail.changes.schema, schema))}, {_META}",
     )  # fmt: skip
 
 

@@ -67,9 +67,9 @@ def mask_schema(
         if mask is None:
             columns.append(column)
         elif mask.kind == DROP.kind:
-            left_out.append(replace(column, mask=_RENAMED if mask == _SUSPECT else ""))
+            left_out.append(replace(column, mask=_RENAMED if mask == _SUSPECT else "", fill=None))
         else:
-            columns.append(mask_column(column, mask, key_id))
+            columns.append(replace(mask_column(column, mask, key_id), fill=None))
     made = replace(schema, columns=tuple(columns), left_out=tuple(left_out))
     if before is not None:
         _refuse_renamed(before, made)
@@ -88,6 +88,13 @@ def changed(before: TableSchema, after: TableSchema) -> list[str]:
     """
     old, new = _marks(before), _marks(after)
     return sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+
+
+def hides_fill(before: TableSchema, own: TableSchema, masked: TableSchema) -> bool:
+    """Whether old rows hold something in a column since `before` that only its mask would make of it."""
+    known = {c.source_name for c in before.columns}
+    filled = {c.source_name for c in own.columns if c.fill is not None} - known
+    return any(c.source_name in filled and c.mask not in ("", "null") for c in masked.columns)
 
 
 def describe(schema: TableSchema) -> list[str]:

@@ -12,7 +12,15 @@ from headwater.config import Config
 from headwater.errors import PreflightFailed
 from headwater.masking.functions import MaskKey, Tools
 from headwater.masking.rows import mask_rows
-from headwater.masking.rules import Problem, changed, find_problems, key_problems, mask_schema, unmask
+from headwater.masking.rules import (
+    Problem,
+    changed,
+    find_problems,
+    hides_fill,
+    key_problems,
+    mask_schema,
+    unmask,
+)
 from headwater.model import ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Begun, Cut, Source
 
@@ -61,12 +69,23 @@ class Masked:
 
     def unlogged(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableId]:
         """Tables whose rows read otherwise now: altered in the source, or under other masks than stored."""
-        found = set(self._source.unlogged({t: unmask(s) for t, s in known.items()}))
+        plain = {t: unmask(s) for t, s in known.items()}
+        found = set(self._source.unlogged(plain))
+        masked = {t: s for t, s in plain.items() if self._config.spec(t).masks}
+        for schema in self._source.evolved(masked) if masked else ():
+            before = known[schema.table]
+            found |= {schema.table} if hides_fill(before, schema, self._version(schema, before)) else set()
         for table, before in known.items():
             if table in self._infos:
                 now = self._version(self._infos[table].schema, before)
                 found |= {table} if changed(before, now) else set()
         return sorted(found)
+
+    def evolved(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableSchema]:
+        """The source's, masked."""
+        found = self._source.evolved({t: unmask(s) for t, s in known.items()})
+        masked = [self._version(schema, known[schema.table]) for schema in found]
+        return [schema for schema in masked if schema != known[schema.table]]
 
     @contextmanager
     def cut(self) -> Iterator[Cut]:
@@ -91,7 +110,9 @@ class Masked:
             table = item.schema.table
             before = known.get(table) if table not in told else None
             batch = self.mask(item, before)
-            if before is not None and changed(before, batch.schema):
+            if before is not None and (
+                changed(before, batch.schema) or hides_fill(before, item.schema, batch.schema)
+            ):
                 batch = replace(batch, reload=True)
             told.add(table)
             yield batch

@@ -158,9 +158,9 @@ def _collect(log: RawLog, wanted: set[TableId], after: int) -> dict[TableId, lis
 
 def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None:
     """Fold what one table has not read yet, piece by piece; None when there is nothing."""
-    if all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
-        return None  # it never had a row, and no lake table is made for it
     spec, held = work.spec, work.held
+    if held["changes"] is None and all(b.ref.rows == 0 and b.ref.epoch == 1 for b in batches):
+        return None  # it never had a row, and no lake table is made for it
     _refuse_behind(spec.table, held)
     _adopt(work.lake, held)
     if held["mirror"] is None:
@@ -172,7 +172,7 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     void = False  # whether what comes up to the next full load would stand on rows that could not be folded
     for place, segment in enumerate(segments):
         void = void and not segment.snapshot
-        if void or not segment.rows and (mark is None or not segment.snapshot):
+        if void or not segment.rows and mark is None:
             continue
         step = Step(work, log, segment, exact=is_small(held, segment.rows))
         try:

@@ -16,7 +16,7 @@ from headwater.failpoints import reach
 from headwater.fold import Shape, sql
 from headwater.lake import Change, Held, Kind, NewFile
 from headwater.lake.byfolder import append_placed, rewrite_placed
-from headwater.lake.layout import history_layout, history_notes, is_spelt, plain_layout
+from headwater.lake.layout import history_layout, history_meta, history_notes, is_spelt, plain_layout
 from headwater.lake.placing import place, placed_anew
 from headwater.lake.rewrite import Swap
 from headwater.lake.tail import KEYED, THROUGH, Tail, tail_beyond, through
@@ -94,7 +94,7 @@ class Compaction:
 
     def _rows(self, tail: Tail) -> str:
         """SQL to stand after FROM: the versions of a tail."""
-        return f"(SELECT {self._shape.cells(self._changes.schema)}, {META} FROM {tail.scan(self._lake)})"
+        return f"(SELECT {self._shape.carried(self._changes.schema)} FROM {tail.scan(self._lake)})"
 
     @property
     def _shape(self) -> Shape:
@@ -108,7 +108,7 @@ class Compaction:
         else:
             layout = plain_layout(self._bench.schema)
             target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
-            files_with(target, paths_of(held), self._bench.keys("_hw_keys"), found="_hw_found")
+            files_with(target, paths_of(held), self._bench.keys("_hw_keys", held), found="_hw_found")
         own = ", ".join(f"o.{part}" for part in self._shape.parts)
         query = sql(
             "misfit", own_parts=own, parts=self._bench.parts, same_key=self._shape.same_key("o", "f"),
@@ -120,7 +120,7 @@ class Compaction:
     # Into the bases.
 
     def _mirror_cells(self, held: Held) -> str:
-        return f"{self._shape.cells(held.schema)}, {META}"
+        return self._shape.carried(held.schema)
 
     def _mirror(self, held: Held | None) -> Change:
         """The rows that are there now, in place of those that were."""
@@ -133,7 +133,9 @@ class Compaction:
             return self._change(layout, add, (), held is not None, self._notes())
         target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
         anew = changed_types(held.schema, schema) or placed_anew(held, self._placing)
-        swap = Swap(self._bench.keys("_hw_keys"), fresh, self._bench.order, everything=anew, in_order=True)
+        swap = Swap(
+            self._bench.keys("_hw_keys", held), fresh, self._bench.order, everything=anew, in_order=True
+        )
         done = rewrite_placed(target, paths_of(held), swap)
         return self._change(layout, done.add, done.remove, anew, self._notes())
 
@@ -168,7 +170,7 @@ class Compaction:
             add = self._bench.write(closed, layout, closing, self._placing.undivided())
             add += self._bench.write(opened, layout, order, self._placing)
             return self._change(layout, add, (), held is not None, notes)
-        keys, cells = self._bench.keys("_hw_keys"), self._history_cells(held, layout)
+        keys, cells = self._bench.keys("_hw_keys", held), self._history_cells(held, layout)
         target = self._bench.target(held, cells, layout, self._placing)
         still = open_files(held)
         anew = changed_types(held.schema, schema) or placed_anew(held, self._placing)
@@ -213,8 +215,7 @@ class Compaction:
         }
 
     def _history_cells(self, held: Held, layout: Mapping[str, pa.DataType]) -> str:
-        own = {c.name for c in self._bench.schema.columns}
-        return ", ".join([self._shape.cells(held.schema), *(quote(n) for n in layout if n not in own)])
+        return f"{self._shape.cells(held.schema)}, {history_meta(held.schema, self._bench.schema, layout)}"
 
     def _no_open(self, layout: Mapping[str, pa.DataType]) -> str:
         cells = ", ".join(f"CAST(NULL AS {duckdb_type(t)}) AS {quote(n)}" for n, t in layout.items())

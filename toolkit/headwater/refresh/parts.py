@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from headwater.canonical import quote
+from headwater.columns import spelling
 from headwater.config import Files, TableSpec, quote_table
 from headwater.errors import Incomplete, SchemaConflict
 from headwater.fold import Shape
@@ -99,13 +100,17 @@ class Bench:
         """What files of current rows are sorted by."""
         return [quote(name) for name in self.schema.key] or ["_hw_seq"]
 
-    def keys(self, relation: str) -> Keys:
-        """Rows' identities in a relation, to be looked for in lake files."""
-        if not self.schema.key:
+    def keys(self, relation: str, held: Held | None = None) -> Keys:
+        """Rows' identities in a relation, to be looked for in the files of `held`."""
+        if not self.schema.key or (held is not None and self.schema.key[0] in self._renamed(held)):
             return Keys(relation, self.shape.identity, "", pa.null())
         first = self.schema.key[0]
         kind = next(c.type for c in self.schema.columns if c.name == first)
         return Keys(relation, self.shape.identity, first, kind)
+
+    def _renamed(self, held: Held) -> set[str]:
+        """Columns whose bounds in the files are kept under another name."""
+        return set(spelling(held.schema, self.schema).values())
 
     def target(
         self, held: Held, cells: str, layout: Mapping[str, pa.DataType], placing: Placing = PLAIN

@@ -28,16 +28,25 @@ def is_due(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     if _is_broken(spec, held):
         return True
     tail = tail_rows(held)
-    if not tail:
+    if not tail and not _has_other_columns(held):
         return False
     if _renamed(spec, held) or lies_elsewhere(spec, held) or spec.compact == "always" or is_small(held, 0):
         return True
-    return tail * WRITES >= _rows(held["mirror"])
+    return tail > 0 and tail * WRITES >= _rows(held["mirror"])
 
 
 def has_tail(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:
     """Whether there is anything to compact."""
-    return _is_broken(spec, held) or tail_rows(held) > 0 or lies_elsewhere(spec, held)
+    behind = tail_rows(held) > 0 or _has_other_columns(held)
+    return behind or _is_broken(spec, held) or lies_elsewhere(spec, held)
+
+
+def _has_other_columns(held: Mapping[Kind, Held | None]) -> bool:
+    """Whether the mirror of a table with a key has not its columns of today."""
+    changes, mirror = held["changes"], held["mirror"]
+    if changes is None or mirror is None or not changes.schema.key:
+        return False
+    return changes.layout != mirror.layout
 
 
 def _is_broken(spec: TableSpec, held: Mapping[Kind, Held | None]) -> bool:

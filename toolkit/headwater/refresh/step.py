@@ -8,11 +8,11 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from headwater.columns import changed_types, unite
+from headwater.columns import changed_types, ident, key_idents, meta_from
 from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
-from headwater.fold import Batch, Gone, Segment, Shape, retyped, sql
-from headwater.lake import KINDS, Change, Held, Kind
+from headwater.fold import Batch, Gone, Placed, Segment, Shape, grow, retyped, sql
+from headwater.lake import Change, Held, Kind
 from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
@@ -24,11 +24,14 @@ from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
 from headwater.refresh.parking import Parking
 from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
+from headwater.refresh.review import refuse_columns, refuse_left_out, refuse_truncate
 
 #: Notes of `changes`: the highest number of the newest full load ...
 WHOLE = "whole"
-#: ... and that there is nothing else in it.
+#: ... that there is nothing else in it ...
 FIRST = "first"
+#: ... and the number from which on names, or what old rows hold, are as they are now.
+RESHAPED = "reshaped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +60,37 @@ class Step:
         held = work.held
         casts = work.spec.casts
         stored = [log.schema(self._spec.table, b.ref.schema) for b in segment.batches]
-        seen = [retyped(schema, casts) for schema in stored]
-        self.schema = unite([*(h.schema for kind in KINDS if (h := held[kind])), *seen])
-        unlogged = any(b.ref.reload for b in segment.batches)
-        present = frozenset(c.name for c in seen[-1].columns)
-        self._shape = Shape(self.schema, present, unlogged, casts)
         self._mirror = held["mirror"]
         before = held["changes"] or self._mirror
-        self._key_before = before.schema.key if before else None
+        self._before = before.schema if before else None
+        policies = self._spec.policies
+        seen = [retyped(schema, casts) for schema in stored]
+        growth = grow(self._before, seen, discard=policies.schema == "discard")
+        self.schema = growth.schema
+        self._placed = [_as_stored(raw, its) for raw, its in zip(stored, growth.placed, strict=True)]
+        self._seen = seen[-1]
+        there = {ident(c) for c in self._placed[-1].schema.columns}
+        present = frozenset(c.name for c in self.schema.columns if ident(c) in there)
+        unlogged = any(b.ref.reload for b in segment.batches)
+        self._shape = Shape(self.schema, present, unlogged, casts)
         widths = [b.ref.memory // b.ref.rows for b in segment.batches if b.ref.rows]
         row_bytes = max([*widths, self._lake.width(self._mirror) if self._mirror else 0], default=0)
         self._bench = Bench(work, self._shape, row_bytes)
         self._run, self._rows, self._ask = self._bench.run, self._bench.rows, self._bench.ask
-        self.parking = Parking(work, self._bench, segment, stored) if casts else None
+        self.parking = (
+            Parking(work, self._bench, segment, [p.schema for p in self._placed]) if casts else None
+        )
 
     @property
     def _same_key(self) -> bool:
-        return self._key_before is None or self._key_before == self.schema.key
+        return self._before is None or key_idents(self._before) == key_idents(self.schema)
 
     def run(self) -> Counts:
         """Fold and commit; on an error nothing more is committed than was."""
         changes = self._held["changes"]
         if self.schema.key and changes is not None and changes.mark.seq >= self.mark.seq:
             return Counts(0, 0, 0, 0)
+        self._refuse_schema()
         with self._bench.clean():
             counts = self._fold()
             self._set_aside()
@@ -87,6 +98,15 @@ class Step:
             if not self.schema.key:
                 self._commit("mirror", self._mirrored)
         return counts
+
+    def _refuse_schema(self) -> None:
+        """Raise for columns that must not come in."""
+        if self._before is None:
+            return
+        if self._spec.policies.schema != "evolve":
+            refuse_columns(self._spec, self._before, self._seen, self.schema)
+        if self._before.left_out and not self.segment.snapshot:
+            refuse_left_out(self._spec, self._before, self.schema)
 
     # Raw rows and mirror rows in, versions out.
 
@@ -156,8 +176,8 @@ class Step:
         )  # fmt: skip
 
     def _fold_changes(self) -> Counts:
-        if self._key_before is not None and not self._same_key:
-            before, now = ", ".join(self._key_before), ", ".join(self.schema.key)
+        if self._before is not None and not self._same_key:
+            before, now = ", ".join(self._before.key), ", ".join(self.schema.key)
             raise SchemaConflict(
                 f"{self._spec.table}: its key changed, from ({before}) to ({now})",
                 hint=read_again(self._spec.table),
@@ -173,6 +193,8 @@ class Step:
         if self.schema.key_chosen:
             self._refuse(self._shape.valueless())
         truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
+        if truncates and self._spec.policies.on_truncate == "fail":
+            raise refuse_truncate(self._spec)
         if not (truncates or lacking or self._exact or self.schema.partial):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")
             return self._pass_on()
@@ -180,6 +202,9 @@ class Step:
         self._bring_base(unset, whole=truncates)
         odd = odd or bool(self._ask("SELECT count(_hw_text) FROM _hw_base"))
         self._run(self._shape.changes(unset=unset, truncates=truncates, moved=moved, odd=odd))
+        if self._spec.policies.on_truncate == "ignore":
+            # The row that a truncate took at the source is still here.
+            self._run("UPDATE _hw_versions SET _hw_op = 'u' WHERE _hw_op = 'c' AND _hw_was <> 'd'")
         seen = self._exact or truncates or self.schema.partial
         unknown = "coalesce(_hw_was, 'd') = 'd'" if seen else "_hw_was = 'd'"
         self._refuse(sql("wrong", parts=self._bench.parts, unknown=unknown))
@@ -187,6 +212,8 @@ class Step:
 
     def _fold_bag(self) -> None:
         if self._ask("SELECT count(*) FROM _hw_raw WHERE _hw_op = 't'"):
+            if self._spec.policies.on_truncate == "fail":
+                raise refuse_truncate(self._spec)
             self._view_base()
         else:
             self._load_bag()
@@ -208,24 +235,25 @@ class Step:
     def _raw(self, *, entries: bool) -> str:
         """The segment's raw rows in their order, one piece for each schema version."""
         pieces = [
-            self._shape.raw(schema, paths, [b.entry for b in batches] if entries else ())
-            for schema, paths, batches in self._files()
+            self._shape.raw(placed, paths, [b.entry for b in batches] if entries else ())
+            for placed, paths, batches in self._files()
         ]
         if not pieces:
             pieces.append(self._shape.nothing())
-        named = f"SELECT *, {self._shape.named_parts} FROM ({{}})"
+        kept = " WHERE _hw_op <> 't'" if self._spec.policies.on_truncate == "ignore" else ""
+        named = f"SELECT *, {self._shape.named_parts} FROM ({{}}){kept}"
         return " UNION ALL ".join(named.format(piece) for piece in pieces)
 
-    def _files(self) -> Iterator[tuple[TableSchema, list[str], list[Batch]]]:
+    def _files(self) -> Iterator[tuple[Placed, list[str], list[Batch]]]:
         """The segment's files in their order, by schema version."""
-        filled = sorted((b for b in self.segment.batches if b.ref.rows), key=lambda b: b.ref.first_seq)
-        for fingerprint, group in groupby(filled, key=lambda b: b.ref.schema):
-            batches = list(group)
-            paths = [str(self._log.fetch(b.ref)) for b in batches]
-            yield self._log.schema(self._spec.table, fingerprint), paths, batches
+        filled = [(b, p) for b, p in zip(self.segment.batches, self._placed, strict=True) if b.ref.rows]
+        filled.sort(key=lambda found: found[0].ref.first_seq)
+        for placed, group in groupby(filled, key=lambda found: found[1]):
+            batches = [batch for batch, _ in group]
+            yield placed, [str(self._log.fetch(b.ref)) for b in batches], batches
 
     def _pieces(self) -> Iterator[tuple[TableSchema, list[str]]]:
-        return ((schema, paths) for schema, paths, _ in self._files())
+        return ((placed.schema, paths) for placed, paths, _ in self._files())
 
     def _view_base(self) -> None:
         """The whole mirror; for a full load without the rows whose keys wait."""
@@ -244,9 +272,9 @@ class Step:
         else:
             self._run(sql("lacking", parts=self._bench.parts))
         paths: Sequence[str] | None = None
-        keys = self._bench.keys("_hw_touched")
+        keys = self._bench.keys("_hw_touched", self._mirror)
         if self._mirror is not None and not self._exact:
-            cells = f"{self._shape.cells(self._mirror.schema)}, {META}"
+            cells = self._shape.carried(self._mirror.schema)
             target = self._bench.target(self._mirror, cells, plain_layout(self.schema))
             paths = files_with(target, paths_of(self._mirror), keys)
         touched = f"SEMI JOIN _hw_touched AS k ON {keys.same('b', 'k')}"
@@ -262,7 +290,7 @@ class Step:
         if self._mirror is None:
             self._view_base()
             return
-        keys, cells = self._bench.keys("_hw_touched"), f"{self._shape.cells(self._mirror.schema)}, {META}"
+        keys, cells = self._bench.keys("_hw_touched"), self._shape.carried(self._mirror.schema)
         target = self._bench.target(self._mirror, cells, plain_layout(self.schema))
         paths = files_with(target, paths_of(self._mirror), keys)
         touched = f"SEMI JOIN _hw_touched AS k ON {keys.same('b', 'k')}"
@@ -276,7 +304,9 @@ class Step:
             return f"SELECT *, {self._shape.named_parts} FROM ({self._shape.nothing()})"
         shape = self._shape
         pick = Pick(
-            lambda s: f"{shape.wanted(s, names)}, {META}, {shape.absent(s)} AS _hw_absent",
+            lambda s: (
+                f"{shape.wanted(s, names)}, {meta_from(s, self.schema)}, {shape.absent(s)} AS _hw_absent"
+            ),
             [*shape.names, *CARRIED, "_hw_absent"],
             paths,
         )
@@ -286,8 +316,9 @@ class Step:
 
     def _keyed_as_before(self) -> TableSchema:
         """The lake's columns under the key that its rows have now."""
-        names = {c.name.casefold(): c.name for c in self.schema.columns}
-        return replace(self.schema, key=tuple(names[name.casefold()] for name in self._key_before or ()))
+        names = {ident(c): c.name for c in self.schema.columns}
+        marks = key_idents(self._before) if self._before else ()
+        return replace(self.schema, key=tuple(names[mark] for mark in marks))
 
     def _gone(self) -> Gone:
         """Keys that a snapshot lacks end at its first number; an empty one has the next that is free."""
@@ -328,24 +359,26 @@ class Step:
             rows += f" WHERE _hw_entry > {held.mark.seq if held else -1}"
         anew = held is not None and changed_types(held.schema, self.schema)
         if held is not None and anew:
-            old = f"SELECT {self._shape.cells(held.schema)}, {META} FROM {self._lake.scan(held)}"
+            old = f"SELECT {self._shape.carried(held.schema)} FROM {self._lake.scan(held)}"
             rows = f"{old} UNION ALL {rows}"
         # Raw rows come in their order; a window or a join would have mixed them.
         add = self._bench.write(rows, layout, [] if self._in_order and not anew else ["_hw_seq"])
         return Change(self.mark, self.schema, layout, add, replace=anew, notes=self._notes(held))
 
     def _notes(self, held: Held | None) -> dict[str, str]:
-        """What compaction must know of the versions."""
+        """What compaction and the handoff must know of the versions."""
         making = self._making(held)
-        if not self.schema.key:
-            return making
         notes = {name: told for name, told in (held.notes if held else {}).items() if name != FIRST} | making
+        if held is not None and changed_types(held.schema, self.schema):
+            notes[RESHAPED] = str(self._gone().seq)
+        if not self.schema.key:
+            return making | ({RESHAPED: notes[RESHAPED]} if RESHAPED in notes else {})
         if self.segment.snapshot:
             gone = self._gone().seq
             notes[WHOLE] = str(max(gone, *(b.ref.last_seq for b in self.segment.batches)))
             if held is None:
                 notes[FIRST] = "1"
-            elif not held.schema.key:
+            elif key_idents(held.schema) != key_idents(self.schema):
                 notes[KEYED] = str(gone)
         return notes
 
@@ -371,7 +404,7 @@ class Step:
             add, anew = self._bench.write(fresh, layout, self._bench.order, placing), held is not None
             return Change(self.mark, self.schema, layout, add, (), anew, notes, placing.names)
         keys = Keys("_hw_gone", ["_hw_seq"], "_hw_seq", pa.int64())
-        target = self._bench.target(held, f"{self._shape.cells(held.schema)}, {META}", layout, placing)
+        target = self._bench.target(held, self._shape.carried(held.schema), layout, placing)
         anew = changed_types(held.schema, self.schema) or placed_anew(held, placing)
         swap = Swap(keys, fresh, self._bench.order, everything=anew)
         done = rewrite_placed(target, paths_of(held), swap)
@@ -384,3 +417,10 @@ SELECT count(*) FILTER (_hw_op = 't'), count(*) FILTER (_hw_op <> 'd' AND len(_h
 FROM _hw_raw
 """
 _UNSET = "SELECT DISTINCT unnest(_hw_unset) FROM _hw_raw WHERE _hw_op <> 'd'"
+
+
+def _as_stored(stored: TableSchema, placed: Placed) -> Placed:
+    """The columns in their places with the types of the raw log, before their casts."""
+    marks = {c.name: c.ident for c in placed.schema.columns}
+    columns = tuple(replace(c, ident=marks[c.name]) for c in stored.columns if c.name in marks)
+    return Placed(replace(stored, columns=columns), placed.gone)

@@ -128,6 +128,13 @@ class Source(Protocol):
         """
         ...
 
+    def evolved(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableSchema]:
+        """The schemas of those tables whose columns or key are others now than in the newest logged schema.
+
+        They are what the next change of such a table would come under.
+        """
+        ...
+
     def cut(self) -> AbstractContextManager[Cut]:
         """Freeze the source at a position, for a full load or a comparison."""
         ...

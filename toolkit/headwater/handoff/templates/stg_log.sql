@@ -2,4 +2,4 @@
 
 {%- set columns = $columns %}
 
-{{ headwater_remaining(ref('base_$relation'), columns=columns) }}
+{{ headwater_remaining(ref('base_$relation'), columns=columns$but) }}

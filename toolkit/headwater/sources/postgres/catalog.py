@@ -32,6 +32,7 @@ class SourceColumn:
     generated: bool  # GENERATED ALWAYS AS (...): neither in the log nor in our reads
     filled: bool  # rows older than the column may hold something else than NULL in it
     large: bool = False  # its values may be stored out of line, where an update leaves unchanged ones out
+    missing: str | None = None  # what they do hold, where the catalogue remembers it
 
     @property
     def kept(self) -> bool:
@@ -55,6 +56,7 @@ class Relation:
     rewritten: bool  # its file is not its first: TRUNCATE, VACUUM FULL, ALTER TABLE was here
     parent: str  # the table it is a partition of, as SQL spells it; ""
     naked_parts: tuple[str, ...]  # partitions without a usable replica identity
+    last: int = 0  # the highest column number it ever gave
     columns: tuple[SourceColumn, ...] = ()
     chosen: tuple[str, ...] = ()  # names of the key that the user chose
 
@@ -162,11 +164,11 @@ def load_relations(
 
 
 def _relation(row: Sequence[Any], columns: tuple[SourceColumn, ...]) -> Relation:
-    oid, namespace, name, kind, persistence, identity, primary, index, *flags, naked = row
+    oid, namespace, name, kind, persistence, identity, primary, index, *flags, naked, last = row
     deferrable, guarded, rewritten, parent = flags
     return Relation(
         oid, TableId(namespace, name), kind, persistence, identity, _numbers(primary), _numbers(index),
-        deferrable, guarded, rewritten, parent or "", tuple(naked), columns,
+        deferrable, guarded, rewritten, parent or "", tuple(naked), last, columns,
     )  # fmt: skip
 
 
@@ -215,25 +217,16 @@ def _load_columns(session: psycopg.Connection, oids: list[int]) -> dict[int, lis
     domains = _load_domains(session)
     found: dict[int, list[SourceColumn]] = {}
     natives: dict[tuple[int, int], NativeType] = {}
-    for (
-        oid,
-        number,
-        name,
-        type_oid,
-        typmod,
-        spelt,
-        kind,
-        required,
-        generated,
-        filled,
-        large,
-    ) in session.execute(_COLUMNS, {"oids": oids}).fetchall():
+    for oid, number, name, type_oid, typmod, spelt, kind, required, generated, *fill in session.execute(
+        _COLUMNS, {"oids": oids}
+    ).fetchall():
+        filled, *stored = fill
         native = natives.get((type_oid, typmod))
         if native is None:
             native = natives[type_oid, typmod] = _native(type_oid, typmod, spelt, kind, domains)
         domain = domains.get(type_oid)
         by_type = domain is not None and domain.filled
-        column = SourceColumn(number, name, native, not required, generated, filled or by_type, large)
+        column = SourceColumn(number, name, native, not required, generated, filled or by_type, *stored)
         found.setdefault(oid, []).append(column)
     return found
 
@@ -300,7 +293,8 @@ select c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.r
             where t.isleaf and not (l.relreplident = 'f' or exists (
                 select from keys k where k.indrelid = l.oid and k.indimmediate
                 and case l.relreplident when 'd' then k.indisprimary when 'i' then k.indisreplident end))
-            order by 1 limit 3) end
+            order by 1 limit 3) end,
+       c.relnatts::int
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 left join keys p on p.indrelid = c.oid and p.indisprimary and p.indimmediate
@@ -321,7 +315,8 @@ select a.attrelid, a.attnum::int, a.attname, a.atttypid, a.atttypmod, format_typ
        a.attstorage <> 'p' and case when c.relkind <> 'p' then c.reltoastrelid <> 0
             else exists (select from pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid
                          where l.reltoastrelid <> 0) end
-           and not (a.atttypid = 'numeric'::regtype and a.atttypmod >= 4 and (a.atttypmod - 4) >> 16 <= 28)
+           and not (a.atttypid = 'numeric'::regtype and a.atttypmod >= 4 and (a.atttypmod - 4) >> 16 <= 28),
+       case when a.atthasmissing then (a.attmissingval::text::text[])[1] end
 from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_class c on c.oid = a.attrelid
 where a.attrelid = any(%(oids)s::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum

@@ -19,6 +19,7 @@ from headwater.sources.postgres.catalog import ChosenKeys
 from headwater.sources.postgres.command import Identity, identify
 from headwater.sources.postgres.connect import make_server
 from headwater.sources.postgres.cut import Gentle, open_cut
+from headwater.sources.postgres.fills import with_fills
 from headwater.sources.postgres.follow import Follower, Limits, Reached
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
 from headwater.sources.postgres.readers import Look
@@ -164,8 +165,15 @@ class PostgresSource:
         return [
             table
             for table, now in relations.items()
-            if must_reload(known[table], now.schema, now.kept, rewritten=now.rewritten)
+            if must_reload(known[table], *_next(known[table], now), rewritten=now.rewritten)
         ]
+
+    def evolved(self, known: Mapping[TableId, TableSchema]) -> Sequence[TableSchema]:
+        """The schemas of the tables that were altered since they had the known one."""
+        with self._server.guard("look up the tables"):
+            relations = catalog.find_relations(self._session(), list(known), self._keys)
+        found = [_next(known[table], now)[0] for table, now in relations.items()]
+        return [schema for schema in found if schema != known[schema.table]]
 
     def cut(self) -> AbstractContextManager[Cut]:
         """The database frozen at an LSN, for reading whole tables."""
@@ -357,3 +365,8 @@ class PostgresSource:
         if self._stream is not None:
             self._stream.close(orderly=orderly)
             self._stream = None
+
+
+def _next(before: TableSchema, now: catalog.Relation) -> tuple[TableSchema, Sequence[catalog.SourceColumn]]:
+    """The schema that the next change would come under, and its columns."""
+    return with_fills(before, now.schema, now.kept), now.kept

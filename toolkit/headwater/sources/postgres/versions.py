@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from headwater.errors import PreflightFailed
-from headwater.model import TableId, TableSchema
+from headwater.model import Column, TableId, TableSchema
 from headwater.sources.postgres import catalog
 from headwater.sources.postgres.catalog import ChosenKeys, SourceColumn
+from headwater.sources.postgres.fills import with_fills
 from headwater.sources.postgres.messages import Relation, RelationColumn
+from headwater.sources.postgres.numbering import Look, is_unsure, number_columns
 from headwater.sources.postgres.values import NativeType
 
 
@@ -44,64 +46,95 @@ class Versions:
             return []
         session = self._session()
         now = catalog.load_relations(session, {r.oid for r in relations})
-        columns = {r.oid: {c.name: c for c in now[r.oid].kept} for r in relations if r.oid in now}
-        missing = {
-            (c.type_oid, c.typmod)
-            for r in relations
-            for c in r.columns
-            if not _same(columns.get(r.oid, {}).get(c.name), c)
-        }
-        types = catalog.load_types(session, missing) if missing else {}
-        return [self._resolve(r, now.get(r.oid), columns.get(r.oid, {}), types) for r in relations]
+        types = {(c.native.oid, c.native.typmod): c.native for found in now.values() for c in found.columns}
+        missing = {(c.type_oid, c.typmod) for r in relations for c in r.columns} - types.keys()
+        types |= catalog.load_types(session, missing) if missing else {}
+        return [self._resolve(r, now.get(r.oid), types) for r in relations]
 
     def _resolve(
         self,
         relation: Relation,
         now: catalog.Relation | None,
-        columns: Mapping[str, SourceColumn],
         types: Mapping[tuple[int, int], NativeType],
     ) -> Version:
-        made = tuple(_column(c, columns.get(c.name), types) for c in relation.columns)
         table = TableId(relation.namespace, relation.name)
-        chosen = self._keys(table)
+        before, chosen = self._known.get(table), self._keys(table)
+        natives = [types.get((c.type_oid, c.typmod)) or _forgotten(c) for c in relation.columns]
+        numbers, unsure = _numbers(relation, natives, now, before)
+        found = {c.number: c for c in now.kept} if now else {}
+        made = tuple(
+            _column(c, native, number, found.get(number))
+            for c, native, number in zip(relation.columns, natives, numbers, strict=True)
+        )
         if not {c.name for c in made} >= set(chosen):
             raise PreflightFailed(
                 f"{table} has no column {', '.join(chosen)} any more, which its key names",
                 hint="headwater check",
             )
-        schema = catalog.make_schema(relation.oid, table, made, chosen or _key(relation, now))
-        schema = replace(schema, key_chosen=bool(chosen))
-        before = self._known.get(table)
+        key = chosen or _key(relation, now, numbers, before)
+        schema = replace(catalog.make_schema(relation.oid, table, made, key), key_chosen=bool(chosen))
+        if before is not None:
+            schema = with_fills(before, schema, made)
         rewritten = now is None or now.rewritten
-        reload = before is not None and must_reload(before, schema, made, rewritten=rewritten)
+        reload = before is not None and (
+            unsure
+            or must_reload(before, schema, made, rewritten=rewritten)
+            or (now is not None and _keys_apart(schema, now))
+        )
         self._known[table] = schema
         return Version(relation, tuple(c.native for c in made), schema, reload)
 
 
-def _same(column: SourceColumn | None, told: RelationColumn) -> bool:
-    return column is not None and (column.native.oid, column.native.typmod) == (told.type_oid, told.typmod)
+def _numbers(
+    relation: Relation,
+    natives: Sequence[NativeType],
+    now: catalog.Relation | None,
+    before: TableSchema | None,
+) -> tuple[list[int], bool]:
+    """The number of each column that a message names (0: nobody can know), and whether that is a guess."""
+    own = f"{relation.oid}."
+    known = {
+        int(c.origin.removeprefix(own)): Look(c.source_name, c.native)
+        for c in sorted(before.columns if before else (), key=_number)
+        if c.origin.startswith(own)
+    }
+    there = {c.number: Look(c.name, c.native.name) for c in (now.kept if now else ())}
+    last = now.last if now else max(known, default=-len(natives)) + len(natives)
+    told = [Look(c.name, n.name) for c, n in zip(relation.columns, natives, strict=True)]
+    numbers = number_columns(told, known, there, last)
+    return numbers, now is not None and is_unsure(told, numbers, known, there, last)
 
 
 def _column(
-    told: RelationColumn, found: SourceColumn | None, types: Mapping[tuple[int, int], NativeType]
+    told: RelationColumn, native: NativeType, number: int, found: SourceColumn | None
 ) -> SourceColumn:
-    if found is not None and _same(found, told):
-        return found
-    native = types.get((told.type_oid, told.typmod))
-    if native is None:
-        # A dropped type. Its values come as text all the same.
-        native = NativeType(told.type_oid, told.typmod, "unknown", told.type_oid, told.typmod, "b")
-    return SourceColumn(0, told.name, native, nullable=True, generated=False, filled=True)
+    if found is not None and (found.native.oid, found.native.typmod) == (native.oid, native.typmod):
+        return replace(found, name=told.name)
+    return SourceColumn(number, told.name, native, nullable=True, generated=False, filled=True)
 
 
-def _key(relation: Relation, now: catalog.Relation | None) -> set[str]:
+def _forgotten(told: RelationColumn) -> NativeType:
+    """A dropped type. Its values come as text all the same."""
+    return NativeType(told.type_oid, told.typmod, "unknown", told.type_oid, told.typmod, "b")
+
+
+def _key(
+    relation: Relation, now: catalog.Relation | None, numbers: Sequence[int], before: TableSchema | None
+) -> set[str]:
     """Names of the key columns. Under FULL the message marks all columns: only the catalogue knows."""
     if relation.identity in "di":
         return {c.name for c in relation.columns if c.in_key}
-    if now is None:
-        return set()
-    key = {c.name for c in now.kept if c.number in now.primary}
-    return key if key <= {c.name for c in relation.columns} else set()
+    names = {f"{relation.oid}.{n}": c.name for n, c in zip(numbers, relation.columns, strict=True)}
+    current = {f"{relation.oid}.{n}" for n in (now.primary if now else ())}
+    earlier = {c.origin for c in before.columns if c.name in before.key} if before else set()
+    # The one before until the table is read again, as it will be: nobody knows which rows come under which.
+    key = next((marks for marks in (earlier, current) if marks and marks <= names.keys()), set())
+    return {names[mark] for mark in key}
+
+
+def _keys_apart(schema: TableSchema, now: catalog.Relation) -> bool:
+    """Whether the table has another key now than its changes come under."""
+    return _key_marks(schema) != _key_marks(now.schema) and schema.table == now.table
 
 
 def must_reload(
@@ -109,24 +142,49 @@ def must_reload(
 ) -> bool:
     """Whether rows written before the change may now read differently without having been logged.
 
-    An added column is harmless only if nothing can have filled it: no default or identity, none remembered
-    for older rows, and no rewrite of the table that would have erased that memory. What a widening with
-    USING does to values cannot be seen.
+    `columns` are those of `after`. Renamed and dropped ones are harmless. An added one is if it is known what
+    older rows hold in it: what the catalogue remembers, or NULL where nothing can have filled it: no default
+    or identity, and no rewrite of the table that would have erased that memory. What a widening with USING
+    does to values cannot be seen.
     """
-    old = {c.source_name: c for c in before.columns}
-    new = {c.source_name: c for c in after.columns}
-    added = [c for c in columns if c.name not in old]
-    if added and (len(new) - len(added) < len(old) or rewritten or any(c.filled for c in added)):
+    old, new = _by_number(before), _by_number(after)
+    if old is None or new is None:
+        told = [[(c.source_name, c.native) for c in s.columns] for s in (before, after)]
+        return told[0] != told[1] or _key_names(before) != _key_names(after)
+    if _tables(before) != _tables(after) or _key_marks(before) != _key_marks(after):
         return True
-    kept = [(old[name], new[name]) for name in new if name in old]
-    if any(_another(a.origin, b.origin) or not _harmless(a.native, b.native) for a, b in kept):
+    if any(not _harmless(old[n].native, c.native) for n, c in new.items() if n in old):
         return True
-    return _key_names(before) != _key_names(after)
+    looks = [[(c.source_name, c.native) for c in found.values()] for found in (old, new)]
+    if looks[0] == looks[1] and old.keys() != new.keys():
+        return True
+    lost = {(c.source_name, c.native) for n, c in old.items() if n not in new}
+    filled = {c.number for c in columns if c.filled}
+    added = [(n, c) for n, c in new.items() if n not in old]
+    return any(
+        (c.source_name, c.native) in lost  # rows under one name, and nobody knows which are of which
+        or n < max(old, default=0)  # it was there, and the log did not carry it
+        or (c.fill is None and (rewritten or n in filled))
+        for n, c in added
+    )
 
 
-def _another(old: str, new: str) -> bool:
-    """Whether two columns of one name are not the same: dropped and made again, or tables changed names."""
-    return bool(old and new) and any(a != b for a, b in zip(old.split("."), new.split("."), strict=False))
+def _by_number(schema: TableSchema) -> dict[int, Column] | None:
+    """The columns by their numbers; None where these are not known."""
+    columns = sorted(schema.columns, key=_number)
+    return None if any(not _number(c) for c in columns) else {_number(c): c for c in columns}
+
+
+def _number(column: Column) -> int:
+    return int(column.origin.partition(".")[2] or 0)
+
+
+def _tables(schema: TableSchema) -> set[str]:
+    return {c.origin.partition(".")[0] for c in schema.columns}
+
+
+def _key_marks(schema: TableSchema) -> set[str]:
+    return {c.origin for c in schema.columns if c.name in schema.key}
 
 
 def _key_names(schema: TableSchema) -> set[str]:

@@ -76,6 +76,9 @@ class Window:
         if self._relations.get(relation.oid) != relation:
             self._relations[relation.oid] = relation
             self._open.pop(relation.oid, None)
+        else:
+            # Something about the table changed, and its columns may be others that look the same.
+            self._resolved.pop(relation, None)
 
     def truncate(self, oid: int, begin: Begin) -> None:
         """Take in the truncation of one table."""

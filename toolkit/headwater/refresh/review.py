@@ -1,0 +1,57 @@
+"""What a table's policies let into the lake: a change that they do not stops the table, and no other."""
+
+from __future__ import annotations
+
+import shlex
+
+from headwater.columns import ident
+from headwater.config import TableSpec, quote_table
+from headwater.differences import differences
+from headwater.errors import SchemaConflict, SchemaRefused
+from headwater.growth import RETYPED
+from headwater.model import TableId, TableSchema
+from headwater.refresh.parts import read_again
+
+
+def refuse_columns(spec: TableSpec, before: TableSchema, seen: TableSchema, grown: TableSchema) -> None:
+    """Raise SchemaRefused for columns that `schema: freeze` or `discard` keeps out.
+
+    before, grown   the lake's schema without and with those of the raw log's `seen`
+    """
+    changes = [d for d in differences(before, seen) if d.what not in ("nullable", "masked")]
+    if spec.policies.schema == "discard":
+        retyped = {c.source_name for c in grown.columns if c.retired == RETYPED}
+        retyped -= {c.source_name for c in before.columns if c.retired == RETYPED}
+        changes = [
+            d
+            for d in changes
+            if d.what in ("renamed", "key") or (d.what == "retyped" and d.column in retyped)
+        ]
+    if changes:
+        said = "; ".join(d.says for d in changes)
+        raise SchemaRefused(
+            f"{spec.table}: {said} (schema: {spec.policies.schema})", hint=accept_command(spec.table)
+        )
+
+
+def refuse_left_out(spec: TableSpec, before: TableSchema, grown: TableSchema) -> None:
+    """Raise for columns that were discarded: rows that came meanwhile have them only at the source."""
+    marks = {ident(c) for c in before.columns}
+    fresh = {c.origin or c.name for c in grown.columns if ident(c) not in marks and not c.retired}
+    late = [c.source_name for c in before.left_out if (c.origin or c.name) in fresh]
+    if late:
+        raise SchemaConflict(
+            f"{spec.table}: {', '.join(late)} was discarded until now", hint=read_again(spec.table)
+        )
+
+
+def refuse_truncate(spec: TableSpec) -> SchemaRefused:
+    """The error for a truncate under `on_truncate: fail`."""
+    return SchemaRefused(
+        f"{spec.table}: was truncated at the source (on_truncate: fail)", hint=accept_command(spec.table)
+    )
+
+
+def accept_command(table: TableId) -> str:
+    """The hint where a person has to say yes."""
+    return f"headwater schema accept {shlex.quote(quote_table(table))}"
