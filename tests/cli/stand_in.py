@@ -13,7 +13,7 @@ from headwater.config import Config, load
 from headwater.errors import HeadwaterError
 from headwater.events import Event, Sink
 from headwater.model import Column, Digest, Finding, Position, TableId, TableInfo, TableSchema
-from headwater.pipeline import Plan, Status, TablePlan, TableStatus
+from headwater.overview import Plan, Status, TablePlan, TableStatus
 from headwater.state import RunRecord, TableCount
 from headwater.verify import KeyDifference, TableCheck, VerifyReport
 

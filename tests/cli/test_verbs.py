@@ -249,7 +249,7 @@ def test_tables_marks_the_copied_ones_and_writes_names_as_patterns(run: Run) -> 
     assert [t["pattern"] for t in table] == ["public.orders"]
     assert table[0]["columns"][0] == {
         "name": "id", "type": "int64", "native": "bigint", "nullable": False, "source_name": "id",
-        "origin": "", "mask": "",
+        "origin": "", "mask": "", "fill": None,
     }  # fmt: skip
     assert table[0]["left_out"] == []
 

@@ -149,7 +149,6 @@ def test_every_field_means_what_it_says() -> None:
         files=Files("snappy", "64MB", 2),
         **views,
         glue=GlueConfig("shop", "eu-west-1"),
-        policies=strict,
         mask_key="file:/srv/shop/secrets/mask",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",

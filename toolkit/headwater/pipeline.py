@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Self
 from headwater import config as configuration
 from headwater.canonical import quote
 from headwater.config import Config, Policies, TableSpec
-from headwater.errors import ConfigError, HeadwaterError, PreflightFailed, SourceError
-from headwater.filters.rules import is_stale
-from headwater.handoff.outlook import Outlook
-from headwater.layouts import Preview, check_layouts, look_ahead, refuse_layouts
-from headwater.masking.rules import changed, describe
-from headwater.model import SKIPPED, Finding, TableId, TableInfo, TableSchema
-from headwater.naming import lake_folder
-from headwater.quarantine.rows import is_recast
+from headwater.errors import ConfigError, SourceError
+from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
@@ -30,101 +24,20 @@ if TYPE_CHECKING:
     from headwater.deliver import Parts
     from headwater.events import Sink
     from headwater.explain import Step
-    from headwater.forecast import Forecast
-    from headwater.formats.told import ViewStatus
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
+    from headwater.overview import Plan, Status
     from headwater.pulse import Pulse
     from headwater.quarantine.rows import Queue, Waiting
-    from headwater.raw import TableState
     from headwater.reading import Reader
     from headwater.review import SchemaVersion
     from headwater.run import Runner
     from headwater.state import RunRecord
     from headwater.verify import Relation, VerifyReport
 
-#: Up to so many tables, `status` and `plan` look into the lake of each.
-_LOOKS = 200
-
 #: Schema changes while a comparison is prepared: try again at a later position, this often.
 _SETTLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlan:
-    """What a run would do with one table."""
-
-    table: TableId
-    action: str  # load | reload | follow | skip | release
-    mode: str
-    rows: int | None
-    bytes: int | None
-    why: str
-    masks: tuple[str, ...] = ()  # each masked column and its mask, each column left out
-    folders: tuple[str, ...] = ()  # of a table with a partition, the folders of some of its rows
-    says: tuple[str, ...] = ()  # what is wrong with its partition, or to think about
-    formats: tuple[str, ...] = ()  # beside Delta
-    lake: str = ""  # its folder under the store
-    warehouse: tuple[str, ...] = ()  # the relations that people read
-    changes: tuple[str, ...] = ()  # what changed of its columns and is not in the log yet
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run would do, and how much there is to read.
-
-    names   what will be called otherwise in the warehouse, or cannot be called so, in lines
-    """
-
-    tables: Sequence[TablePlan]
-    behind_bytes: int | None  # None before the first run
-    names: Sequence[str] = ()
-    dbt: Sequence[str] = ()  # what would change in the generated dbt files, as a unified diff
-
-
-@dataclass(frozen=True, slots=True)
-class TableStatus:
-    """Where one table stands.
-
-    waiting  rows in the quarantine; None: not looked, as its columns have no casts
-    tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
-    views  where its published views stand, and the raw log's entry that the lake table stands at
-    """
-
-    table: TableId
-    epoch: int
-    complete: bool
-    columns: int
-    keyless: bool
-    tail: int | None = None
-    waiting: int | None = None
-    views: Sequence[ViewStatus] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a pipeline stands; `behind_bytes` and `source` are None and empty when the source is away.
-
-    wal    how long the source can go on keeping its log for us; None when it keeps none
-    """
-
-    pipeline: str
-    store: str
-    entries: int
-    position: str
-    behind_bytes: int | None
-    source: Mapping[str, str | int | None]
-    source_error: str
-    wal: Forecast | None
-    tables: Sequence[TableStatus]
-    runs: Sequence[RunRecord]
-    holder: str  # who holds the pipeline's lease now; "" when nobody does
-
-
-def choosable(infos: Sequence[TableInfo]) -> dict[TableId, TableInfo]:
-    """What patterns choose from: all but views and the like that nobody asked for."""
-    return {i.schema.table: i for i in infos if i.logged or not i.note}
 
 
 class Pipeline:
@@ -179,21 +92,10 @@ class Pipeline:
         return self._parts
 
     def check(self, tables: Sequence[str] | None = None) -> Sequence[Finding]:
-        """The source's preflight over the chosen tables; changes nothing."""
-        from headwater.casting import cast_problems
-        from headwater.formats.told import check_formats
+        """The preflight over the chosen tables: source, casts, folders, formats, names. Changes nothing."""
+        from headwater.overview import preflight
 
-        known = choosable(self.parts.source.tables())
-        infos = list(known.values())
-        wanted = configuration.select(tables or self.config.tables, list(known))
-        copied = configuration.select(self.config.tables, list(known)) if tables else wanted
-        names = Outlook(self.config, [known[t].schema for t in copied if not known[t].note]).findings()
-        problems = cast_problems(self.parts, infos, wanted)
-        casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in problems]
-        chosen = [i for i in infos if i.schema.table in set(wanted)]
-        layouts = check_layouts(self.config, self.parts.lake, chosen)
-        formats = check_formats(self.config, [i.schema for i in chosen])
-        return [*self.parts.source.check(wanted), *casts, *layouts, *formats, *names]
+        return preflight(self.parts, tables)
 
     def tables(self) -> Sequence[TableInfo]:
         """All tables of the source that could be captured."""
@@ -201,37 +103,9 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """What `run` would do now; changes nothing."""
-        from headwater.coming import gone_tables, wanted_tables
-        from headwater.differences import differences
+        from headwater.overview import make_plan
 
-        parts = self.parts
-        every = {i.schema.table: i for i in parts.source.tables()}
-        infos = choosable(list(every.values()))
-        wanted, away = wanted_tables(self.config, infos, gone_tables(parts, every))
-        state, last = parts.log.tables(), parts.log.last()
-        outlook = Outlook(self.config, [infos[t].schema for t in wanted if not infos[t].note])
-        altered = [t for t in wanted if t in state and state[t].schema != infos[t].schema.fingerprint()]
-        captured = {t: parts.log.schema(t, state[t].schema) for t in altered}
-        evolved = {s.table: s for s in parts.source.evolved(captured)} if captured else {}
-        rows = []
-        for table in wanted:
-            info, known = infos[table], state.get(table)
-            action, why = self._intend(info, known)
-            spec, masks = self.config.spec(table), tuple(describe(info.schema))
-            laid = Preview() if info.note else look_ahead(spec, parts.lake, parts.source, info)
-            facts = info.rows, info.bytes, why, masks, laid.folders, laid.says, spec.formats
-            lands = lake_folder(table), outlook.read(table)
-            changes: tuple[str, ...] = ()
-            if table in evolved:
-                changes = tuple(d.says for d in differences(captured[table], evolved[table]))
-            rows.append(TablePlan(table, action, spec.mode, *facts, *lands, changes))
-        reasons = {g.table: g.says for g in away}
-        gone = [t for t, s in state.items() if s.complete and t not in set(wanted)]
-        names = [*outlook.moved(), *(f"{f.found}: {f.fix}" for f in outlook.findings())]
-        rows += [TablePlan(t, "release", "", None, None, reasons.get(t, "no longer chosen")) for t in gone]
-        behind = parts.source.behind(last.position) if last else None
-        looks = self.config.warehouse and last and len(rows) <= _LOOKS
-        return Plan(rows, behind, names, self.dbt_diff() if looks else ())
+        return make_plan(self.parts, self.dbt_diff)
 
     def run(
         self,
@@ -301,47 +175,9 @@ class Pipeline:
 
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
-        from headwater.formats.told import standing
-        from headwater.guard import LogGuard, Look
-        from headwater.quarantine.rows import count_waiting
-        from headwater.state import holder, last_runs
+        from headwater.overview import make_status
 
-        parts = self.parts
-        last = parts.log.last()
-        look, behind, failed = Look({}, None), None, ""
-        try:
-            look = LogGuard(parts.source, parts.state, self.config.name).look()
-            behind = parts.source.behind(last.position) if last else None
-        except SourceError as away:
-            failed = str(away)
-        known = parts.log.tables()
-        schemas = ((t, s, parts.log.schema(t, s.schema)) for t, s in sorted(known.items()))
-        looks = len(known) <= _LOOKS
-        return Status(
-            pipeline=self.config.name,
-            store=self.config.store,
-            entries=last.seq + 1 if last else 0,
-            position=parts.source.show(last.position) if last else "",
-            behind_bytes=behind,
-            source=look.facts,
-            wal=look.forecast,
-            source_error=failed,
-            tables=[
-                TableStatus(
-                    t,
-                    s.epoch,
-                    s.complete,
-                    len(c.columns),
-                    not c.key,
-                    parts.lake.tail_rows(t) if looks else None,
-                    count_waiting(parts.lake, t) if looks and self.config.spec(t).casts else None,
-                    standing(parts.formats, parts.lake, self.config.spec(t)) if looks else (),
-                )
-                for t, s, c in schemas
-            ],
-            runs=last_runs(parts.state, self.config.name, 5),
-            holder=holder(parts.state, self.config.name),
-        )
+        return make_status(self.parts)
 
     def pulse(self) -> Pulse:
         """Where the pipeline stands in a few figures: `status` without the tables."""
@@ -524,100 +360,18 @@ class Pipeline:
     @contextmanager
     def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec]]]:
         """Hold the pipeline and give a runner over the tables that can be captured."""
+        from headwater.choosing import choose
         from headwater.run import Runner
         from headwater.state import hold
 
         with hold(self.parts.state, self.config.name) as lease:
-            infos, notes, refused, leaving = self._choose()
-            specs = {i.schema.table: self.config.spec(i.schema.table) for i in infos}
+            chosen = choose(self.parts)
+            specs = {i.schema.table: self.config.spec(i.schema.table) for i in chosen.infos}
             runner = Runner(
-                self.parts,
-                specs,
-                infos,
-                sinks,
-                guard=lease.check,
-                notes=notes,
-                refused=refused,
-                leaving=leaving,
-            )
+                self.parts, specs, chosen.infos, sinks, guard=lease.check,
+                notes=chosen.notes, refused=chosen.refused, leaving=chosen.leaving,
+            )  # fmt: skip
             yield runner, specs
-
-    def _choose(
-        self,
-    ) -> tuple[
-        Sequence[TableInfo], Sequence[str], Mapping[TableId, HeadwaterError], Mapping[TableId, TableSpec]
-    ]:
-        """The chosen tables; one that cannot be captured is left out with a note, or refused if named.
-
-        Tables that are gone come with their errors where their policy is to fail, else with their settings.
-        """
-        from headwater.casting import cast_problems, recast
-        from headwater.coming import gone_tables, refusals, wanted_tables
-
-        every = {i.schema.table: i for i in self.parts.source.tables()}
-        infos = choosable(list(every.values()))
-        wanted, away = wanted_tables(self.config, infos, gone_tables(self.parts, every))
-        refused = refusals(self.config, away)
-        wanted = [t for t in wanted if t not in refused]
-        named = {configuration.parse_pattern(p).exact for p in self.config.tables}
-        notes = [
-            f"{g.says}: the lake {'reads it anew' if g.now == g.table else 'keeps what it has of it'}"
-            for g in away
-            if g.table not in refused
-        ]
-        for table in wanted:
-            if note := infos[table].note:
-                if table in named:
-                    raise PreflightFailed(f"{table} cannot be captured: {note}", hint="headwater check")
-                notes.append(f"{table} is left out: {note}")
-        chosen = [infos[t] for t in wanted if not infos[t].note]
-        refuse_layouts(self.config, self.parts.lake, chosen)
-        state = self.parts.log.tables()
-        for info in chosen:
-            if unlike := self._unlike(info, state.get(info.schema.table)):
-                notes.append(f"{info.schema.table} is read again: {unlike}")
-        tables = [i.schema.table for i in chosen]
-        notes += recast(self.parts, tables)
-        for problem in cast_problems(self.parts, infos.values(), tables):
-            raise PreflightFailed(f"{problem.table}: {problem.what}", hint=problem.hint)
-        if not chosen:
-            raise PreflightFailed("none of the chosen tables can be captured", hint="headwater check")
-        leaving = [g.table for g in away if g.table not in refused and g.table not in every]
-        return chosen, notes, refused, {t: self.config.spec(t) for t in leaving}
-
-    def _intend(self, info: TableInfo, known: TableState | None) -> tuple[str, str]:
-        """What a run would do with a table, and why."""
-        if info.note:
-            return "skip", info.note
-        if not info.logged:
-            return "load", f"{info.kind}: read whole with each run"
-        if known is None and info.schema.loaded == SKIPPED:
-            return "follow", "its first load is skipped"
-        if known is None or not known.complete:
-            return "load", "new" if known is None else "its load did not end"
-        if unlike := "its columns changed" if known.reload else self._unlike(info, known):
-            return "reload", unlike
-        recast = is_recast(self.parts.lake, self.config.spec(info.schema.table))
-        return "follow", "captured; other casts, so it is folded again" if recast else "captured"
-
-    def _unlike(self, info: TableInfo, state: TableState | None) -> str:
-        """How the table is copied otherwise now than the newest stored rows were."""
-        if state is None or state.schema == info.schema.fingerprint() or not info.logged:
-            return ""
-        before, now = self.parts.log.schema(info.schema.table, state.schema), info.schema
-        if masks := changed(before, now):
-            return (
-                f"other masks for {', '.join(masks)} than in what is stored, and what is stored keeps the"
-                " ones it has (docs/masks.md)"
-            )
-        if is_stale(before, now):
-            return "other rows are chosen than those stored (docs/tables.md)"
-        if (before.key, before.key_chosen) != (
-            now.key,
-            now.key_chosen,
-        ) and now.key_chosen | before.key_chosen:
-            return f"its key is now ({', '.join(now.key)})"
-        return ""
 
     def _captured(self, name: str) -> TableId:
         """The captured table a name means: `schema.table`, quoted where needed, or a unique last part."""

@@ -12,8 +12,8 @@ from headwater.printable import printable, span, width
 from headwater.printable import size as in_units
 
 if TYPE_CHECKING:
-    from headwater.model import Finding, TableId, TableInfo
-    from headwater.pipeline import Plan, Status, TablePlan
+    from headwater.model import Column, Finding, TableId, TableInfo
+    from headwater.overview import Plan, Status, TablePlan
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.review import SchemaVersion
     from headwater.state import RunRecord
@@ -40,6 +40,13 @@ def plain(value: object) -> object:
     if isinstance(value, Sequence | frozenset) and not isinstance(value, str):
         return [plain(v) for v in value]
     return _plain_object(value)
+
+
+def column(one: Column) -> object:
+    """A column of the source: what tells columns of the lake apart says nothing of it."""
+    told = plain(one)
+    assert isinstance(told, dict)
+    return {name: value for name, value in told.items() if name not in ("ident", "retired")}
 
 
 def _plain_object(value: object) -> object:

@@ -73,10 +73,10 @@ def check(args: Namespace) -> Answer:
 
 def tables(args: Namespace) -> Answer:
     """The source's tables."""
+    from headwater.choosing import choosable
     from headwater.config import quote_table, select
     from headwater.handoff.outlook import Outlook
     from headwater.naming import lake_folder
-    from headwater.pipeline import choosable
 
     with _pipeline(args) as pipeline:
         infos = list(pipeline.tables())
@@ -93,7 +93,8 @@ def tables(args: Namespace) -> Answer:
             "pattern": quote_table(i.schema.table),
             "copied": i.schema.table in picked,
             **{name: show.plain(getattr(i, name)) for name in ("kind", "rows", "bytes", "note")},
-            **{name: show.plain(getattr(i.schema, name)) for name in ("key", "columns", "left_out")},
+            "key": show.plain(i.schema.key),
+            **{name: list(map(show.column, getattr(i.schema, name))) for name in ("columns", "left_out")},
             "lake": lake_folder(i.schema.table),
             "warehouse": show.plain(outlook.relations(i.schema.table)),
         }
