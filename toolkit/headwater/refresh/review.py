@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from headwater.columns import ident
 from headwater.config import TableSpec, quote_table
 from headwater.differences import differences
-from headwater.errors import ConfigError, SchemaConflict, SchemaRefused
+from headwater.errors import SchemaConflict, SchemaRefused
 from headwater.growth import RETYPED
 from headwater.model import TableId, TableSchema
 from headwater.refresh.parts import read_again
@@ -36,14 +36,14 @@ def refuse_columns(spec: TableSpec, before: TableSchema, seen: TableSchema, grow
 
 
 def refuse_casts(spec: TableSpec, known: Sequence[TableSchema], newest: TableSchema) -> None:
-    """Raise ConfigError for a cast that names a column as it was called before: its rule would be lost."""
+    """Raise SchemaConflict for a cast that names a column as it was called before: its rule would be lost."""
     names = {c.origin: c.source_name for c in newest.columns if c.origin}
     taken = {*names.values(), *(c.source_name for c in newest.columns)}
     for column in (c for schema in known for c in schema.columns if c.source_name in spec.casts):
         now = names.get(column.origin)
         if now and now not in spec.casts and column.source_name not in taken:
             line = spec.cast_lines.get(column.source_name, "")
-            raise ConfigError(
+            raise SchemaConflict(
                 f"{line + ': ' if line else ''}{spec.table}: the column {column.source_name}, which its casts"
                 f" name, is called {now} now",
                 hint=f"name {now} in the table's `cast`, then: headwater run",
