@@ -100,3 +100,30 @@ def test_what_is_wrong_is_said_with_its_line_and_place(
     assert said[at + 1].index("^") == said[at].index(under)
     configure(runner, "/@placed(Year=%y)")
     assert "for Athena" in runner.run("plan").stdout
+
+
+def test_folders_of_a_column_that_is_cast(pg: Database, tmp_path: Path) -> None:
+    pg.run("create table orders (id bigint primary key, placed text)")
+    pg.run("insert into orders values (1, '20180305'), (2, 'never'), (3, null)")
+    runner = Runner(tmp_path, pg.url, warehouse=False)
+    doc = yaml.safe_load(runner.config.read_text())
+    table: dict[str, Any] = {"name": "public.orders"}
+
+    def write(**more: Any) -> None:
+        runner.config.write_text(yaml.safe_dump({**doc, "tables": [table | more]}))
+
+    def planned() -> list[str]:
+        found: list[str] = runner.json("plan")["tables"][0]["folders"]
+        return sorted(found)
+
+    wanted = ["yr=2018", "yr=__HIVE_DEFAULT_PARTITION__"]
+    layout = {"partition": "/@placed(yr=%y)", "cast": {"placed": "@D(yyyyMMdd)"}}
+    write(**layout)
+    assert runner.json("check")["ready"] and planned() == wanted
+    write()
+    runner.run("run")
+    write(**layout)
+    assert planned() == wanted, "rows of before the cast are shown as they will be"
+    runner.run("run")
+    assert {folder.rpartition("/")[2] for folder in folders(runner)} == set(wanted)
+    runner.run("verify")

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 import yaml
 
+from headwater import Pipeline
 from headwater.cli import main
 from headwater.errors import CastFailed, PreflightFailed
 from live.pipelines import Runner
@@ -212,3 +213,31 @@ def test_what_waits_is_masked(pg: Database, runner: Runner, monkeypatch: pytest.
         (row,) = pipeline.waiting("public.vbak")
         assert row.row["erdat"].strip() == "xx" and "canary" not in str(row) and "0001" not in row.key
         assert [w.seq for w in pipeline.waiting("public.vbak", [row.key])] == [row.seq]
+
+
+def test_a_cast_stays_with_its_column_under_another_name(pg: Database, tmp_path: Path) -> None:
+    pg.run("CREATE TABLE t (id int PRIMARY KEY, d text); INSERT INTO t VALUES (1, '20180305'), (2, 'oops')")
+    runner = Runner(tmp_path / "p", pg.url, warehouse=False)
+    doc = yaml.safe_load(runner.config.read_text())
+
+    def write(column: str) -> None:
+        table = {"name": "public.t", "cast": {column: "@D(yyyyMMdd)"}}
+        runner.config.write_text(yaml.safe_dump({**doc, "tables": [table]}))
+
+    write("d")
+    runner.run("run")
+    assert "please report" not in runner.run("verify").stdout, "the row that waits is no difference"
+    pg.run("UPDATE t SET d = '20180306' WHERE id = 1; ALTER TABLE t RENAME d TO day")
+    pg.run("INSERT INTO t VALUES (3, '20180307')")
+    said = runner.run("run", ok=False)
+    assert said.returncode == 1 and "the column d, which its casts name, is called day now" in said.stderr
+    write("day")
+    runner.run("run")
+    pg.run("UPDATE t SET day = '20180308' WHERE id = 3")
+    runner.run("run")
+    with Pipeline.open(str(runner.config)) as pipeline:
+        rows = pipeline.history("public.t").order("id, _hw_seq").project("id, day").fetchall()
+        waits = pipeline.waiting("public.t")
+    days = [(1, date(2018, 3, 5)), (1, date(2018, 3, 6)), (3, date(2018, 3, 7)), (3, date(2018, 3, 8))]
+    assert rows == days and len(waits) == 1
+    runner.run("verify")

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -159,6 +160,16 @@ def test_only_the_life_that_led_to_the_key_is_told(tmp_path: Path) -> None:
     with opened(tmp_path) as world:
         world.write([[Batch(ACCOUNT, [], "snapshot_end", 1)], [Batch(ACCOUNT, changes, "changes", 1)]])
         assert [s[0] for s in told(world, "D,6")] == [18, 21, 22, 26, 30, 33, 34, 38]
+
+
+def test_a_key_change_under_another_key_of_the_table(tmp_path: Path) -> None:
+    day = date(2020, 1, 1)
+    named = replace(ACCOUNT, key=("owner",))
+    changes = [row("c", 10, "C", 5, "ada", day), row("d", 13, "C", 5), row("c", 14, "D", 6, "ada", day)]
+    with opened(tmp_path) as world:
+        world.write([[Batch(ACCOUNT, [], "snapshot_end", 1)], [Batch(ACCOUNT, changes, "changes", 1)]])
+        world.write([[Batch(named, [row("r", 26, "D", 6, "ada", day)], "snapshot_end", 2)]])
+        assert [(s[0], s[1]) for s in told(world, "ada")] == [(10, "insert"), (14, "insert"), (26, "read")]
 
 
 def test_it_says_where_each_change_lies(bank: World) -> None:

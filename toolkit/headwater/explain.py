@@ -278,6 +278,8 @@ class _Story:
             line = [e for e in self._line(old.key) if e.seq <= old.seq]
             ends = [n for n, e in enumerate(line[:-1]) if e.ends]
             life = line[ends[-1] + 1 :] if ends else line
+            if not life:
+                return  # the table had another key then, and its deletes do not have this one
             yield from life
             event = life[0]
 
@@ -287,6 +289,8 @@ class _Story:
             line = [e for e in self._line(new.key) if e.seq >= new.seq]
             ends = [n for n, e in enumerate(line) if e.ends]
             life = line[: ends[0] + 1] if ends else line
+            if not life:
+                return
             yield from life
             event = life[-1]
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, SourceError
+from headwater.fold import retyped
+from headwater.fold.retype import cells_of
 from headwater.growth import unite
 from headwater.lake.placing import Placing, place, placed_anew
 from headwater.model import Finding, TableId, TableInfo, TableSchema
@@ -39,7 +41,7 @@ def check_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> lis
         if spec.partition is None:
             continue
         try:
-            schema = _in_lake(lake, info)
+            schema = _in_lake(spec, lake, info)
             place(spec, schema)
         except ConfigError as failed:
             first, *rest = str(failed).split("\n")
@@ -57,7 +59,7 @@ def refuse_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> No
     for info in infos:
         spec = config.spec(info.schema.table)
         if spec.partition is not None and lake.open(spec.table, "changes") is None:
-            place(spec, info.schema)
+            place(spec, retyped(info.schema, spec.casts))
 
 
 def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> Preview:
@@ -66,7 +68,7 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
         moved = _moves(spec, lake, Placing())
         return Preview(says=("its files leave their folders",)) if moved else Preview()
     try:
-        schema = _in_lake(lake, info)
+        schema = _in_lake(spec, lake, info)
         placing = place(spec, schema)
     except ConfigError as failed:
         return Preview(says=(*str(failed).split("\n"), failed.hint))
@@ -76,7 +78,7 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
             "its files move into these folders: the table is written anew, once, when it is compacted"
         )
     try:
-        folders = _examples(lake, source, spec.table, placing)
+        folders = _examples(spec, lake, source, info, schema)
     except SourceError as failed:
         return Preview(says=(*says, f"no row can be looked at: {failed}"))
     return Preview(folders, tuple(says))
@@ -86,10 +88,11 @@ def _finding(level: str, found: str, fix: str, table: TableId) -> Finding:
     return Finding(level, "partition", found, fix, table)  # type: ignore[arg-type]
 
 
-def _in_lake(lake: Lake, info: TableInfo) -> TableSchema:
+def _in_lake(spec: TableSpec, lake: Lake, info: TableInfo) -> TableSchema:
     """The columns as the lake will have them."""
     held = lake.schema(info.schema.table, "changes")
-    return unite([held, info.schema]) if held is not None else info.schema
+    wanted = retyped(info.schema, spec.casts)
+    return unite([retyped(held, spec.casts), wanted]) if held is not None else wanted
 
 
 def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
@@ -97,20 +100,26 @@ def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
     return mirror is not None and placed_anew(mirror, placing)
 
 
-def _examples(lake: Lake, source: Source, table: TableId, placing: Placing) -> tuple[str, ...]:
+def _examples(
+    spec: TableSpec, lake: Lake, source: Source, info: TableInfo, wanted: TableSchema
+) -> tuple[str, ...]:
     import duckdb
 
-    changes = lake.open(table, "changes")
+    changes = lake.open(spec.table, "changes")
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         if changes is not None and changes.files.num_rows:
             newest = changes.files["path"].to_pylist()[:1]
-            rows = f"(SELECT * FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')"
+            rows, had = f"(SELECT * FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')", changes.schema
         else:
-            con.register("_hw_first", _first_rows(source, table))
-            rows = "_hw_first"
-        some = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
-        found = con.execute(f"SELECT DISTINCT {placing.folder} FROM {some} LIMIT {_SHOWN}").fetchall()
+            con.register("_hw_first", _first_rows(source, spec.table))
+            rows, had = "_hw_first", info.schema
+        # Rows that are here may be of before a cast, or a column.
+        cells = cells_of(had, wanted, spec.casts)
+        some = f"SELECT {', '.join(['*', *cells.inner])} FROM {rows} LIMIT {_LOOKED_AT}"
+        cast = f"SELECT {', '.join(cells.columns)}, _hw_text FROM ({some})"
+        folder = place(spec, wanted).folder
+        found = con.execute(f"SELECT DISTINCT {folder} FROM ({cast}) LIMIT {_SHOWN}").fetchall()
         return tuple(sorted(row[0] for row in found))
 
 

@@ -352,7 +352,7 @@ def _describe(check: TableCheck) -> list[str]:
         named = sum(found.where == where for found in check.differing)
         if named == LIMIT:
             lines.append(f"  {where}: only the first {LIMIT} keys are named")
-        elif not named and its not in (None, check.source):
+        elif not named and not check.equal and its not in (None, check.source):
             lines.append(f"  {where}: {_EMPTY if its == Digest(0) else _UNNAMED}")
     return lines
 

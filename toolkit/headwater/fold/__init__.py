@@ -14,7 +14,7 @@ are the only input.
 from __future__ import annotations
 
 from headwater.columns import cast_from, changed_types, json_of, widen
-from headwater.fold.retype import retyped
+from headwater.fold.retype import as_called_now, retyped
 from headwater.fold.segments import Batch, Segment, cut_segments
 from headwater.fold.statements import Gone, Shape, sql
 from headwater.growth import Placed, grow, unite
@@ -25,6 +25,7 @@ __all__ = [
     "Placed",
     "Segment",
     "Shape",
+    "as_called_now",
     "cast_from",
     "changed_types",
     "cut_segments",

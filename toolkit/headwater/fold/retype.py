@@ -37,6 +37,16 @@ def retyped(schema: TableSchema, casts: Casts) -> TableSchema:
     return replace(schema, columns=tuple(_changed(c, its) if its else c for c, its in changed))
 
 
+def as_called_now(schema: TableSchema, newest: TableSchema) -> TableSchema:
+    """A schema of the raw log with its columns under the names at the source that they have now.
+
+    By these go the casts, whatever a column was called when its rows came.
+    """
+    names = {c.origin: c.source_name for c in newest.columns if c.origin}
+    columns = tuple(replace(c, source_name=names.get(c.origin, c.source_name)) for c in schema.columns)
+    return replace(schema, columns=columns)
+
+
 def _changed(column: Column, cast: Cast) -> Column:
     return replace(column, type=arrow_type(cast), nullable=True, fill=None)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from headwater.canonical import held_types, literal, quote, shown_text
-from headwater.columns import cast_from, changed_types, odd_text
+from headwater.columns import cast_from, changed_types, ident, odd_text
 from headwater.errors import CastFailed
 from headwater.fold import Segment, json_of
 from headwater.fold.retype import cast_of
@@ -45,9 +45,9 @@ class Parking:
         self._run, self._rows, self._ask = bench.run, bench.rows, bench.ask
         self._schema = bench.schema
         self._policy = work.spec.on_cast_error or "quarantine"
-        names = {c.name.casefold(): c.name for c in bench.schema.columns}
+        names = {ident(c): c.name for c in bench.schema.columns}
         casts = {
-            names[c.name.casefold()]: its
+            names[ident(c)]: its
             for schema in seen
             for c in schema.columns
             if (its := cast_of(c, work.spec.casts))

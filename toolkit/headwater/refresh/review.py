@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from headwater.columns import ident
 from headwater.config import TableSpec, quote_table
@@ -32,6 +33,21 @@ def refuse_columns(spec: TableSpec, before: TableSchema, seen: TableSchema, grow
         raise SchemaRefused(
             f"{spec.table}: {said} (schema: {spec.policies.schema})", hint=accept_command(spec.table)
         )
+
+
+def refuse_casts(spec: TableSpec, known: Sequence[TableSchema], newest: TableSchema) -> None:
+    """Raise SchemaConflict for a cast that names a column as it was called before: its rule would be lost."""
+    names = {c.origin: c.source_name for c in newest.columns if c.origin}
+    taken = {*names.values(), *(c.source_name for c in newest.columns)}
+    for column in (c for schema in known for c in schema.columns if c.source_name in spec.casts):
+        now = names.get(column.origin)
+        if now and now not in spec.casts and column.source_name not in taken:
+            line = spec.cast_lines.get(column.source_name, "")
+            raise SchemaConflict(
+                f"{line + ': ' if line else ''}{spec.table}: the column {column.source_name}, which its casts"
+                f" name, is called {now} now",
+                hint=f"name {now} in the table's `cast`, then: headwater run",
+            )
 
 
 def refuse_left_out(spec: TableSpec, before: TableSchema, grown: TableSchema) -> None:

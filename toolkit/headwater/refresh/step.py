@@ -11,7 +11,7 @@ import pyarrow as pa
 from headwater.columns import changed_types, ident, key_idents, meta_from
 from headwater.errors import SchemaConflict
 from headwater.failpoints import reach
-from headwater.fold import Batch, Gone, Placed, Segment, Shape, grow, retyped, sql
+from headwater.fold import Batch, Gone, Placed, Segment, Shape, as_called_now, grow, retyped, sql
 from headwater.lake import Change, Held, Kind
 from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.keys import Keys
@@ -24,7 +24,7 @@ from headwater.model import STRIDE, Mark, TableSchema
 from headwater.raw import RawLog
 from headwater.refresh.parking import Parking
 from headwater.refresh.parts import META, Bench, Work, paths_of, read_again
-from headwater.refresh.review import refuse_columns, refuse_left_out, refuse_truncate
+from headwater.refresh.review import refuse_casts, refuse_columns, refuse_left_out, refuse_truncate
 
 #: Notes of `changes`: the highest number of the newest full load ...
 WHOLE = "whole"
@@ -63,6 +63,10 @@ class Step:
         self._mirror = held["mirror"]
         before = held["changes"] or self._mirror
         self._before = before.schema if before else None
+        if casts:
+            newest = log.schema(self._spec.table, log.tables()[self._spec.table].schema)
+            refuse_casts(self._spec, [*([self._before] if self._before else []), *stored], newest)
+            stored = [as_called_now(schema, newest) for schema in stored]
         policies = self._spec.policies
         seen = [retyped(schema, casts) for schema in stored]
         growth = grow(self._before, seen, discard=policies.schema == "discard")
