@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, SourceError
+from headwater.fold import retyped
+from headwater.fold.retype import cells_of
 from headwater.growth import unite
 from headwater.lake.placing import Placing, place, placed_anew
-from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.model import ChangeBatch, Finding, TableId, TableInfo, TableSchema
 from headwater.partition import bind
+from headwater.quarantine.rows import is_recast
 
 if TYPE_CHECKING:
     from headwater.lake.delta import Lake
@@ -39,7 +40,7 @@ def check_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> lis
         if spec.partition is None:
             continue
         try:
-            schema = _in_lake(lake, info)
+            schema = _in_lake(spec, lake, info)
             place(spec, schema)
         except ConfigError as failed:
             first, *rest = str(failed).split("\n")
@@ -57,7 +58,7 @@ def refuse_layouts(config: Config, lake: Lake, infos: Sequence[TableInfo]) -> No
     for info in infos:
         spec = config.spec(info.schema.table)
         if spec.partition is not None and lake.open(spec.table, "changes") is None:
-            place(spec, info.schema)
+            place(spec, retyped(info.schema, spec.casts))
 
 
 def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> Preview:
@@ -66,7 +67,7 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
         moved = _moves(spec, lake, Placing())
         return Preview(says=("its files leave their folders",)) if moved else Preview()
     try:
-        schema = _in_lake(lake, info)
+        schema = _in_lake(spec, lake, info)
         placing = place(spec, schema)
     except ConfigError as failed:
         return Preview(says=(*str(failed).split("\n"), failed.hint))
@@ -76,7 +77,7 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
             "its files move into these folders: the table is written anew, once, when it is compacted"
         )
     try:
-        folders = _examples(lake, source, spec.table, placing)
+        folders = _examples(spec, lake, source, placing)
     except SourceError as failed:
         return Preview(says=(*says, f"no row can be looked at: {failed}"))
     return Preview(folders, tuple(says))
@@ -86,10 +87,10 @@ def _finding(level: str, found: str, fix: str, table: TableId) -> Finding:
     return Finding(level, "partition", found, fix, table)  # type: ignore[arg-type]
 
 
-def _in_lake(lake: Lake, info: TableInfo) -> TableSchema:
-    """The columns as the lake will have them."""
-    held = lake.schema(info.schema.table, "changes")
-    return unite([held, info.schema]) if held is not None else info.schema
+def _in_lake(spec: TableSpec, lake: Lake, info: TableInfo) -> TableSchema:
+    """The columns as the lake will have them, after their casts."""
+    held, fresh = lake.schema(spec.table, "changes"), retyped(info.schema, spec.casts)
+    return unite([held, fresh]) if held is not None and not is_recast(lake, spec) else fresh
 
 
 def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
@@ -97,24 +98,33 @@ def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
     return mirror is not None and placed_anew(mirror, placing)
 
 
-def _examples(lake: Lake, source: Source, table: TableId, placing: Placing) -> tuple[str, ...]:
+def _examples(spec: TableSpec, lake: Lake, source: Source, placing: Placing) -> tuple[str, ...]:
     import duckdb
 
-    changes = lake.open(table, "changes")
+    changes = lake.open(spec.table, "changes")
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
-        if changes is not None and changes.files.num_rows:
+        if changes is not None and changes.files.num_rows and not is_recast(lake, spec):
             newest = changes.files["path"].to_pylist()[:1]
             rows = f"(SELECT * FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')"
         else:
-            con.register("_hw_first", _first_rows(source, table))
-            rows = "_hw_first"
+            first = _first_rows(source, spec.table)
+            con.register("_hw_first", first.rows)
+            rows = f"({_cast_rows(spec, first.schema)})"
         some = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
         found = con.execute(f"SELECT DISTINCT {placing.folder} FROM {some} LIMIT {_SHOWN}").fetchall()
         return tuple(sorted(row[0] for row in found))
 
 
-def _first_rows(source: Source, table: TableId) -> pa.Table:
+def _cast_rows(spec: TableSpec, schema: TableSchema) -> str:
+    """The source's rows under their casts, without those that would not come in."""
+    cells = cells_of(schema, retyped(schema, spec.casts), spec.casts)
+    inner = ", ".join(["*", *cells.inner])
+    fits = f" WHERE NOT ({cells.bad})" if cells.bad and spec.on_cast_error == "quarantine" else ""
+    return f"SELECT {', '.join(cells.columns)} FROM (SELECT {inner} FROM _hw_first){fits}"
+
+
+def _first_rows(source: Source, table: TableId) -> ChangeBatch:
     with source.cut() as cut:
         # One is enough: a read that is left ends the cut, and this one has no other.
-        return next(iter(cut.read(table))).rows
+        return next(iter(cut.read(table)))
