@@ -25,6 +25,7 @@ class Runner:
     store: dict[str, str] | str = "./lake"
     warehouse: bool = True
     environment: dict[str, str] = field(default_factory=dict)
+    timeout: float = 240
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ class Runner:
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=self.timeout,
             check=False,
         )
         if ok:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
+from headwater.columns import cast_from
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, SourceError
 from headwater.fold import retyped
 from headwater.fold.retype import cells_of
 from headwater.growth import unite
 from headwater.lake.placing import Placing, place, placed_anew
-from headwater.model import Finding, TableId, TableInfo, TableSchema
+from headwater.model import ChangeBatch, Finding, TableId, TableInfo, TableSchema
 from headwater.partition import bind
+from headwater.quarantine.rows import is_recast
 
 if TYPE_CHECKING:
     from headwater.lake.delta import Lake
@@ -78,7 +78,7 @@ def look_ahead(spec: TableSpec, lake: Lake, source: Source, info: TableInfo) -> 
             "its files move into these folders: the table is written anew, once, when it is compacted"
         )
     try:
-        folders = _examples(spec, lake, source, info, schema)
+        folders = _examples(spec, lake, source, schema)
     except SourceError as failed:
         return Preview(says=(*says, f"no row can be looked at: {failed}"))
     return Preview(folders, tuple(says))
@@ -89,10 +89,9 @@ def _finding(level: str, found: str, fix: str, table: TableId) -> Finding:
 
 
 def _in_lake(spec: TableSpec, lake: Lake, info: TableInfo) -> TableSchema:
-    """The columns as the lake will have them."""
-    held = lake.schema(info.schema.table, "changes")
-    wanted = retyped(info.schema, spec.casts)
-    return unite([retyped(held, spec.casts), wanted]) if held is not None else wanted
+    """The columns as the lake will have them, after their casts."""
+    held, fresh = lake.schema(spec.table, "changes"), retyped(info.schema, spec.casts)
+    return unite([held, fresh]) if held is not None and not is_recast(lake, spec) else fresh
 
 
 def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
@@ -100,30 +99,35 @@ def _moves(spec: TableSpec, lake: Lake, placing: Placing) -> bool:
     return mirror is not None and placed_anew(mirror, placing)
 
 
-def _examples(
-    spec: TableSpec, lake: Lake, source: Source, info: TableInfo, wanted: TableSchema
-) -> tuple[str, ...]:
+def _examples(spec: TableSpec, lake: Lake, source: Source, wanted: TableSchema) -> tuple[str, ...]:
     import duckdb
 
-    changes = lake.open(spec.table, "changes")
+    changes, folder = lake.open(spec.table, "changes"), place(spec, wanted).folder
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
-        if changes is not None and changes.files.num_rows:
+        if changes is not None and changes.files.num_rows and not is_recast(lake, spec):
             newest = changes.files["path"].to_pylist()[:1]
-            rows, had = f"(SELECT * FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')", changes.schema
+            # They may be of before a column came.
+            cells = ", ".join(cast_from(changes.schema, wanted))
+            rows = f"(SELECT {cells}, _hw_text FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')"
         else:
-            con.register("_hw_first", _first_rows(source, spec.table))
-            rows, had = "_hw_first", info.schema
-        # Rows that are here may be of before a cast, or a column.
-        cells = cells_of(had, wanted, spec.casts)
-        some = f"SELECT {', '.join(['*', *cells.inner])} FROM {rows} LIMIT {_LOOKED_AT}"
-        cast = f"SELECT {', '.join(cells.columns)}, _hw_text FROM ({some})"
-        folder = place(spec, wanted).folder
-        found = con.execute(f"SELECT DISTINCT {folder} FROM ({cast}) LIMIT {_SHOWN}").fetchall()
+            first = _first_rows(source, spec.table)
+            con.register("_hw_first", first.rows)
+            rows = f"({_cast_rows(spec, first.schema)})"
+        some = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
+        found = con.execute(f"SELECT DISTINCT {folder} FROM {some} LIMIT {_SHOWN}").fetchall()
         return tuple(sorted(row[0] for row in found))
 
 
-def _first_rows(source: Source, table: TableId) -> pa.Table:
+def _cast_rows(spec: TableSpec, schema: TableSchema) -> str:
+    """The source's rows under their casts, without those that would not come in."""
+    cells = cells_of(schema, retyped(schema, spec.casts), spec.casts)
+    inner = ", ".join(["*", *cells.inner])
+    fits = f" WHERE NOT ({cells.bad})" if cells.bad and spec.on_cast_error == "quarantine" else ""
+    return f"SELECT {', '.join(cells.columns)}, _hw_text FROM (SELECT {inner} FROM _hw_first){fits}"
+
+
+def _first_rows(source: Source, table: TableId) -> ChangeBatch:
     with source.cut() as cut:
         # One is enough: a read that is left ends the cut, and this one has no other.
-        return next(iter(cut.read(table))).rows
+        return next(iter(cut.read(table)))
