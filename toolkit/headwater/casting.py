@@ -15,7 +15,7 @@ from headwater.verify import Apart
 
 
 def cast_problems(parts: Parts, infos: Iterable[TableInfo], tables: Sequence[TableId]) -> Sequence[Problem]:
-    """Casts that cannot be made. A column that was dropped at the source is still one of what was stored."""
+    """Casts that cannot be made. A column that went from the source is still one of what was stored."""
     config = parts.config
     if not any(spec.casts for spec in config.overrides.values()):
         return []
