@@ -195,7 +195,7 @@ def see_folders(walk: Walk) -> None:
     con.executemany("INSERT INTO cities VALUES (?, ?)", [list(pair) for pair in e.FOLDERS.items()])
     paths = files(walk.runner.folder / PLACE / "mirror_parquet")
     null = "__HIVE_DEFAULT_PARTITION__"
-    wrong = con.sql(
+    wrong = con.execute(
         f"""
         SELECT filename, erdat, t.city, qty
         FROM read_parquet({paths!r}, filename = true, hive_partitioning = false) t
