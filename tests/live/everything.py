@@ -186,9 +186,8 @@ class Truth:
 
     def moment(self, batch: int) -> datetime:
         """A moment after this batch and before the next."""
-        found = self.con.execute("SELECT moment FROM moments WHERE batch = ?", [batch]).fetchone()
-        assert found is not None
-        moment: datetime = found[0]
+        found = self.con.execute("SELECT moment FROM moments WHERE batch = ?", [batch]).fetchall()
+        moment: datetime = found[0][0]
         return moment
 
     def waiting(self, batch: int) -> int:

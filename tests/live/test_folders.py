@@ -127,3 +127,19 @@ def test_folders_of_a_column_that_is_cast(pg: Database, tmp_path: Path) -> None:
     runner.run("run")
     assert {folder.rpartition("/")[2] for folder in folders(runner)} == set(wanted)
     runner.run("verify")
+
+
+def test_folders_by_columns_that_a_cast_changes(runner: Runner, pg: Database) -> None:
+    pg.run("alter table orders add day char(8); update orders set day = '2021010' || 1 + id % 5")
+    pg.run("update orders set day = '20211399' where id = 7")
+    configure(runner, "/@day(day_dir=%y-%d)", cast={"day": "@D(yyyyMMdd)"})
+    wanted = {f"day_dir=2021-0{n}" for n in range(1, 6)}
+    for ahead in (True, False):
+        planned = json.loads(runner.run("plan", "--json").stdout)["tables"][0]
+        assert set(planned["folders"]) <= wanted and len(planned["folders"]) == 3 and not planned["says"]
+        if ahead:
+            assert json.loads(runner.run("check", "--json").stdout)["ready"]
+            runner.run("run")
+    assert {folder.rpartition("/")[2] for folder in folders(runner)} == wanted
+    configure(runner, "/@day(day_dir=%y-%d)", cast={"day": "@I"})
+    assert "takes a date or a timestamp" in runner.run("plan").stdout, "told by the type it will have"

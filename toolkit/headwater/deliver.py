@@ -152,7 +152,7 @@ class Delivery:
     def show(self, folded: memo.Folded) -> None:
         """Bring published views to what the lake holds; raises the first failure when the others are done."""
         parts, name = self._parts, self._parts.config.name
-        settings = _view_settings(parts.config, self._specs)
+        settings = _view_settings(parts.config, self._specs, folded.rules)
         wanted = {t for t, spec in self._specs.items() if spec.formats}
         if not wanted:
             return
@@ -278,7 +278,14 @@ class Delivery:
             self._tell("table.failed", table, {"error": str(error), "seconds": delay})
 
 
-def _view_settings(config: Config, specs: Mapping[TableId, TableSpec]) -> str:
-    """Stands for what is published of which table: another choice makes every table be looked at once."""
-    chosen = sorted((str(t), s.mode, s.formats, s.csv_compression) for t, s in specs.items() if s.formats)
+def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], rules: Mapping[TableId, str]) -> str:
+    """Stands for what is published of which table: another choice makes every table be looked at once.
+
+    So do other rules of casts: a table that is folded again has other rows at the mark it had.
+    """
+    chosen = sorted(
+        (str(t), s.mode, s.formats, s.csv_compression, rules.get(t, ""))
+        for t, s in specs.items()
+        if s.formats
+    )
     return hashlib.sha256(repr((config.glue, chosen)).encode()).hexdigest()
