@@ -204,6 +204,13 @@ class Capture:
         """Log the new columns of tables that were altered, and of which no row has come since."""
         state = self._log.tables()
         waiting, self._evolved = self._evolved, {}
+        # Where the log has told of some change meanwhile, there may be another behind it.
+        moved = {t: state[t].schema for t in waiting if t in state and state[t].schema != self._told[t]}
+        if moved:
+            known = {t: self._log.schema(t, schema) for t, schema in moved.items()}
+            waiting = {t: s for t, s in waiting.items() if t not in moved}
+            waiting |= {s.table: s for s in self._source.evolved(known)}
+            self._told |= moved
         tables = {
             t: schema
             for t, schema in waiting.items()

@@ -45,7 +45,7 @@ class Versions:
         if not relations:
             return []
         session = self._session()
-        now = catalog.load_relations(session, {r.oid for r in relations})
+        now = catalog.load_relations(session, {r.oid for r in relations}, self._keys)
         types = {(c.native.oid, c.native.typmod): c.native for found in now.values() for c in found.columns}
         missing = {(c.type_oid, c.typmod) for r in relations for c in r.columns} - types.keys()
         types |= catalog.load_types(session, missing) if missing else {}
