@@ -152,10 +152,11 @@ class Delivery:
     def show(self, folded: memo.Folded) -> None:
         """Bring published views to what the lake holds; raises the first failure when the others are done."""
         parts, name = self._parts, self._parts.config.name
-        settings = _view_settings(parts.config, self._specs, folded.rules)
         wanted = {t for t, spec in self._specs.items() if spec.formats}
         if not wanted:
             return
+        made = {t: parts.lake.made(t) for t in wanted if self._specs[t].casts}
+        settings = _view_settings(parts.config, self._specs, made)
         seen = memo.load_views(parts.state, name, folded.lake, settings)
         news = [t for t, mark in folded.marks.items() if t in wanted and seen.get(t) != mark]
         if not news:
@@ -278,13 +279,13 @@ class Delivery:
             self._tell("table.failed", table, {"error": str(error), "seconds": delay})
 
 
-def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], rules: Mapping[TableId, str]) -> str:
+def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], made: Mapping[TableId, str]) -> str:
     """Stands for what is published of which table: another choice makes every table be looked at once.
 
-    So do other rules of casts: a table that is folded again has other rows at the mark it had.
+    So does a table that was folded again for its casts: it has other rows at the mark it had.
     """
     chosen = sorted(
-        (str(t), s.mode, s.formats, s.csv_compression, rules.get(t, ""))
+        (str(t), s.mode, s.formats, s.csv_compression, made.get(t, ""))
         for t, s in specs.items()
         if s.formats
     )
