@@ -204,7 +204,7 @@ def see_folders(walk: Walk) -> None:
             || '/half=' || CASE WHEN erdat IS NULL THEN '{null}'
                 WHEN month(erdat) < 7 THEN '01-06' ELSE '07-12' END
             || '/place=' || c.folder
-            || '/q=' || coalesce(CASE WHEN qty < 100 THEN '000' ELSE '100' END, '{null}') || '/')
+            || '/q=' || CASE WHEN qty IS NULL THEN '{null}' WHEN qty < 100 THEN '000' ELSE '100' END || '/')
         """
     ).fetchall()
     assert not wrong
