@@ -12,6 +12,7 @@ from headwater.printable import printable, span, width
 from headwater.printable import size as in_units
 
 if TYPE_CHECKING:
+    from headwater.handoff.build import BuildResult
     from headwater.model import Column, Finding, TableId, TableInfo
     from headwater.overview import Plan, Status, TablePlan
     from headwater.quarantine.rows import Queue, Waiting
@@ -341,6 +342,19 @@ def facts(found: object) -> list[str]:
     doc = plain(found)
     shown = {k: _cell(v) for k, v in doc.items()} if isinstance(doc, Mapping) else {}
     return align([[name.replace("_", " ") + ":", text] for name, text in shown.items() if text])
+
+
+def built(found: BuildResult) -> list[str]:
+    """The models of a build, and its tests."""
+    rows = [
+        [m.name, m.status, "" if m.rows is None else f"{m.rows:,} rows", f"{m.seconds:.1f} s"]
+        for m in found.models
+    ]
+    tests = f"{found.tests_passed:,} tests passed" + (
+        f", {found.tests_failed:,} failed" if found.tests_failed else ""
+    )
+    anew = [f"built anew: {', '.join(map(printable, found.rebuilt))}"] if found.rebuilt else []
+    return [*align(rows, right="23"), *anew, f"{tests}, {found.seconds:.1f} s in all"]
 
 
 def steps(found: Sequence[object]) -> list[str]:

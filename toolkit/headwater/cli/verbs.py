@@ -226,7 +226,7 @@ def dbt(args: Namespace) -> Answer:
         built = pipeline.dbt_build(full_refresh=args.full_refresh)
     if built is None:
         return Answer(DONE, {"built": False}, ["the warehouse has all of the lake already"])
-    return Answer(DONE, show.plain(built), [*show.facts(built), "next: headwater verify"])
+    return Answer(DONE, show.plain(built), [*show.built(built), "next: headwater verify"])
 
 
 def schema(args: Namespace) -> Answer:
