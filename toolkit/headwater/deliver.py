@@ -285,8 +285,6 @@ def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], made: Map
     So does a table that was folded again for its casts: it has other rows at the mark it had.
     """
     chosen = sorted(
-        (str(t), s.mode, s.formats, s.csv_compression, made.get(t, ""))
-        for t, s in specs.items()
-        if s.formats
+        (str(t), s.mode, s.formats, s.csv_compression, made.get(t, "")) for t, s in specs.items() if s.formats
     )
     return hashlib.sha256(repr((config.glue, chosen)).encode()).hexdigest()
