@@ -183,8 +183,9 @@ def test_connection_form(sheet: Open, pg: Database, tmp_path: Path) -> None:
     form.get_by_role("button", name="Test connection").click()
     expect(form.get_by_text("ready")).to_be_visible()
 
-    form.get_by_label("schema", exact=True).fill("dwh")
-    form.get_by_label("schema", exact=True).press("Tab")
+    schema = form.get_by_role("textbox", name="schema", exact=True)
+    schema.fill("dwh")
+    schema.press("Tab")
     expect(form.get_by_label("changes of the file")).to_contain_text("schema: dwh")
     opened.shoot("Connection", "connection-form")
     form.get_by_role("button", name="Save headwater.yml").click()
