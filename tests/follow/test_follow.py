@@ -148,7 +148,7 @@ def test_the_sinks_are_called_in_the_caller_s_thread(world: World) -> None:
     before = threading.active_count()
     world.follow(lambda: bool(world.heard("table.refreshed")))
     assert world.threads == {threading.main_thread().name}
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_capture_goes_on_while_a_fold_hangs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +331,7 @@ def test_what_cannot_go_on_is_raised(
         world.follow(lambda: False)
     record = last_runs(world.parts.state, "p")[0]
     assert (record.outcome, record.error) == ("failed", str(error))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_a_state_that_cannot_be_written_loses_no_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_a_caller_that_walks_away_leaves_no_thread(world: World) -> None:
     rounds = Follow(world.runner(), pause=0.01, build=False).rounds(lambda: False)
     next(rounds)
     rounds.close()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def equal_soon(world: World) -> bool:
