@@ -1,9 +1,5 @@
 # ruff: noqa: E501, PLR0913, PLR0917
-"""Forty changes of schema with random rows between: lake, history and warehouse are what the source was.
-
-Not collected: after the last merge it stops at a history view of a renamed table (stg_public__new_one__history).
-Run it with: python -m pytest tests/live/migration_walk.py
-"""
+"""Forty changes of schema with random rows between: lake, history and warehouse are what the source was."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -44,6 +40,8 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pipeline.run()
         report = pipeline.verify()
         assert report.equal, report.lines()
+        # A table that came and went between two builds is in the lake; its models are made when asked for.
+        pipeline.dbt_build()
         wrong = []
         for at, (step, lsn, seen) in enumerate(migration.seen):
             for name, table in seen.items():
