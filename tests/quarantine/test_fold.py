@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from headwater.casts import read_cast
-from headwater.config import TableSpec
-from headwater.errors import CastFailed, ConfigError
+from headwater.config import Policies, TableSpec
+from headwater.errors import CastFailed, ConfigError, SchemaRefused
 from headwater.lake.tail import MADE
 from headwater.model import Column, TableSchema
 from headwater.quarantine.rows import count_waiting, give_up, look, waiting_keys, waiting_rows
@@ -346,3 +346,35 @@ def test_a_load_of_which_no_row_fits(worlds: Worlds) -> None:
     world.write(log.load(epoch=2))
     world.refresh()
     assert mirror(world) == {} and waits(world) == {}
+
+
+def test_what_a_person_accepted_stays_accepted_when_a_rule_changes(worlds: Worlds) -> None:
+    """Other rules fold the log from its start: what was let in once is not refused there again."""
+    log, frozen = Log(), Policies(schema="freeze", on_truncate="fail")
+    world = worlds(TableSpec(TABLE, casts=CASTS, policies=frozen))
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("more", pa.int64(), "bigint")))
+
+    def entry(*rows: Row) -> list[list[Batch]]:
+        return [[Batch(wider, [{**r, "more": r["_hw_seq"]} for r in rows], "changes", 1)]]
+
+    world.write(log.load(log.row("r", "a", Decimal(1))))
+    world.refresh()
+    for rows in ([log.row("c", "b", Decimal(2))], [log.row("t", ""), log.row("c", "c", Decimal(3))]):
+        world.write(entry(*rows))
+        with pytest.raises(SchemaRefused):
+            world.refresh()
+        world.spec = replace(world.spec, policies=Policies())
+        world.refresh()
+        world.spec = replace(world.spec, policies=frozen)
+    world.write(entry(log.row("c", "d", Decimal(4))))
+    world.spec = replace(world.spec, casts={"qty": read_cast("@L")})
+    world.refresh()
+    assert {r["id"]: (r["qty"], r["more"] is not None) for r in world.rows("mirror")} == {
+        "c": (3, True), "d": (4, True)
+    }  # fmt: skip
+    # What comes after it is judged as ever, and the next rule does not forget.
+    world.write(entry(log.row("t", "")))
+    world.spec = replace(world.spec, casts={"qty": read_cast("@F")})
+    with pytest.raises(SchemaRefused):
+        world.refresh()
+    assert {r["id"]: r["qty"] for r in world.rows("mirror")} == {"c": 3.0, "d": 4.0}

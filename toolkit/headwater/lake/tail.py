@@ -25,6 +25,8 @@ THROUGH = "through"
 MADE = "made"
 #: The note of what stands for a table: rows set aside before this `_hw_seq` no longer hold anything up.
 SETTLED = "settled"
+#: The note of `changes` that were folded again: up to this entry the policies have let everything in before.
+ACCEPTED = "accepted"
 #: The note of `changes`: the number behind which a table that had no key has one.
 KEYED = "keyed"
 

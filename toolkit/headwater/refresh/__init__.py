@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from headwater.config import TableSpec, memory_bytes
 from headwater.errors import CastFailed, Corrupt, HeadwaterError, SchemaConflict
-from headwater.fold import Batch, cut_segments
+from headwater.fold import Batch, Segment, cut_segments
 from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
-from headwater.lake.tail import MADE, THROUGH, through
+from headwater.lake.tail import ACCEPTED, MADE, THROUGH, through
 from headwater.model import Mark, TableId, TableSchema
 from headwater.quarantine import making_number, next_making, rules_of, wanted_making
 from headwater.raw import RawLog
@@ -129,7 +129,10 @@ def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int) -
         made = next_making(wanted, max(said, key=making_number, default=""))
     old = {kind: its for kind, its in held.items() if its and (again or its.notes.get(MADE, "") != made)}
     still = {kind: None if kind in old else its for kind, its in held.items()}
-    return Work(con, lake, spec, still, room, made, old)
+    accepted = -1
+    if changes is not None:
+        accepted = max(int(changes.notes.get(ACCEPTED, -1)), changes.mark.seq if again else -1)
+    return Work(con, lake, spec, still, room, made, old, accepted)
 
 
 def _unread(log: RawLog, lake: Lake, wanted: set[TableId], after: int) -> dict[TableId, list[Batch]]:
@@ -167,7 +170,7 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
         _compact_if_due(work)  # a first load that was stopped before it had one
     mark = _reached(held)
     read = mark.seq if mark else -1
-    segments = cut_segments([b for b in batches if b.entry > read], started=mark is not None, room=work.room)
+    segments = _cut_unread(work, [b for b in batches if b.entry > read], started=mark is not None)
     done: Refreshed | None = None
     void = False  # whether what comes up to the next full load would stand on rows that could not be folded
     for place, segment in enumerate(segments):
@@ -187,6 +190,13 @@ def _fold(work: Work, log: RawLog, batches: Sequence[Batch]) -> Refreshed | None
     if done is None:
         _compact_if_due(work)  # what was refused before is refused again until the table is read again
     return done
+
+
+def _cut_unread(work: Work, batches: Sequence[Batch], *, started: bool) -> list[Segment]:
+    """The pieces to fold; none goes across what the table's policies have let in before."""
+    before = [b for b in batches if b.entry <= work.accepted]
+    known = cut_segments(before, started=started, room=work.room)
+    return known + cut_segments(batches[len(before) :], started=started or bool(known), room=work.room)
 
 
 def _reached(held: Mapping[Kind, Held | None]) -> Mark | None:

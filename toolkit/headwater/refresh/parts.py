@@ -20,7 +20,7 @@ from headwater.lake.delta import Lake
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED
 from headwater.lake.placing import PLAIN, Placing
-from headwater.lake.tail import MADE
+from headwater.lake.tail import ACCEPTED, MADE
 from headwater.lake.touched import Target
 from headwater.model import TableId
 
@@ -37,6 +37,7 @@ class Work:
     room    bytes of rows that may be kept in memory at once
     made    by which casts it is folded, and the how manieth time; "" for none, ever
     old     lake tables that were folded by other casts: the first commit to one replaces it
+    accepted   up to this entry of the log the table's policies have let everything in before
     """
 
     con: DuckDBPyConnection
@@ -46,11 +47,13 @@ class Work:
     room: int
     made: str = ""
     old: dict[Kind, Held] = field(default_factory=dict)
+    accepted: int = -1
 
     @property
     def making(self) -> Mapping[str, str]:
         """What the commits say of `made`."""
-        return {MADE: self.made} if self.made else {}
+        accepted = {ACCEPTED: str(self.accepted)} if self.accepted >= 0 else {}
+        return {MADE: self.made, **accepted} if self.made else {}
 
     def commit(self, kind: Kind, change: Change) -> None:
         """Commit one lake table."""

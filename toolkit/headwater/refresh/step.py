@@ -86,6 +86,11 @@ class Step:
         )
 
     @property
+    def _accepted(self) -> bool:
+        """Whether this was let in before, and is only folded again."""
+        return self.segment.last <= self._work.accepted
+
+    @property
     def _same_key(self) -> bool:
         return self._before is None or key_idents(self._before) == key_idents(self.schema)
 
@@ -107,7 +112,7 @@ class Step:
         """Raise for columns that must not come in."""
         if self._before is None:
             return
-        if self._spec.policies.schema != "evolve":
+        if self._spec.policies.schema != "evolve" and not self._accepted:
             refuse_columns(self._spec, self._before, self._seen, self.schema)
         if self._before.left_out and not self.segment.snapshot:
             refuse_left_out(self._spec, self._before, self.schema)
@@ -197,7 +202,7 @@ class Step:
         if self.schema.key_chosen:
             self._refuse(self._shape.valueless())
         truncates, lacking, moved, odd = map(bool, self._rows(_FACTS)[0])
-        if truncates and self._spec.policies.on_truncate == "fail":
+        if truncates and self._spec.policies.on_truncate == "fail" and not self._accepted:
             raise refuse_truncate(self._spec)
         if not (truncates or lacking or self._exact or self.schema.partial):
             self._run("CREATE TEMP VIEW _hw_versions AS SELECT * FROM _hw_raw")
@@ -216,7 +221,7 @@ class Step:
 
     def _fold_bag(self) -> None:
         if self._ask("SELECT count(*) FROM _hw_raw WHERE _hw_op = 't'"):
-            if self._spec.policies.on_truncate == "fail":
+            if self._spec.policies.on_truncate == "fail" and not self._accepted:
                 raise refuse_truncate(self._spec)
             self._view_base()
         else:
