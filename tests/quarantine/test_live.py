@@ -234,6 +234,8 @@ def test_a_cast_stays_with_its_column_under_another_name(
     pg.run("INSERT INTO t VALUES (3, '20180307')")
     said = runner.run("run", ok=False)
     assert said.returncode == 1 and "the column d, which its casts name, is called day now" in said.stderr
+    checked = json.loads(runner.run("check", "--json", ok=False).stdout)
+    assert [f["level"] for f in checked["findings"] if f["what"] == "cast"] == ["fail"]
     write("day")
     runner.run("run")
     pg.run("UPDATE t SET day = '20180308' WHERE id = 3")

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from headwater.casts import arrow_type
 from headwater.deliver import Parts
+from headwater.errors import SchemaConflict
 from headwater.fold import retyped
 from headwater.model import TableId, TableInfo, TableSchema
 from headwater.quarantine.problems import Problem, find_problems
 from headwater.quarantine.rows import is_recast, waiting_keys
+from headwater.refresh.review import refuse_casts
 from headwater.verify import Apart
 
 
@@ -24,6 +26,21 @@ def cast_problems(parts: Parts, infos: Iterable[TableInfo], tables: Sequence[Tab
         i.schema.table: _with_gone(parts, i.schema) if i.schema.table in state else i.schema for i in infos
     }
     return find_problems(config, schemas, tables)
+
+
+def stale_casts(parts: Parts, infos: Iterable[TableInfo], tables: Sequence[TableId]) -> Sequence[Problem]:
+    """Casts that name a column as it was called before: the table stops with its next change."""
+    state, wanted, found = parts.log.tables(), set(tables), list[Problem]()
+    for info in infos:
+        table = info.schema.table
+        spec = parts.config.spec(table) if table in state and table in wanted else None
+        if spec is not None and spec.casts:
+            held = parts.lake.schema(table, "changes")
+            try:
+                refuse_casts(spec, [held] if held else [], info.schema)
+            except SchemaConflict as refused:
+                found.append(Problem(table, str(refused), refused.hint))
+    return found
 
 
 def _with_gone(parts: Parts, schema: TableSchema) -> TableSchema:

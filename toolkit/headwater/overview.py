@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater import config as configuration
-from headwater.casting import cast_problems
+from headwater.casting import cast_problems, stale_casts
 from headwater.choosing import choosable, intend
 from headwater.coming import gone_tables, wanted_tables
 from headwater.deliver import Parts
@@ -110,7 +110,7 @@ def preflight(parts: Parts, tables: Sequence[str] | None = None) -> Sequence[Fin
     wanted = configuration.select(tables or parts.config.tables, list(known))
     copied = configuration.select(parts.config.tables, list(known)) if tables else wanted
     names = Outlook(parts.config, [known[t].schema for t in copied if not known[t].note]).findings()
-    problems = cast_problems(parts, infos, wanted)
+    problems = [*cast_problems(parts, infos, wanted), *stale_casts(parts, infos, wanted)]
     casts = [Finding("fail", "cast", p.what, p.hint, p.table) for p in problems]
     chosen = [i for i in infos if i.schema.table in set(wanted)]
     layouts = check_layouts(parts.config, parts.lake, chosen)
