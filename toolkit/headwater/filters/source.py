@@ -16,16 +16,18 @@ from headwater.filters.rows import Engine, keep_changes, lacking
 from headwater.filters.rules import Bound, Problem, bind, choose, find_problems, is_stale, loaded_by, written
 from headwater.model import META, ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Begun, Cut, Source
+from headwater.sources.through import Through, ThroughCut
 
 
-class Filtered:
+class Filtered(Through):
     """A `Source` over another one. Its schemas say which rows they leave out (`where`, `loaded`).
 
     It stands before every source, with filters or without: only so can it see that one was taken away.
     """
 
     def __init__(self, source: Source, config: Config) -> None:
-        self._source, self._config = source, config
+        super().__init__(source)
+        self._config = config
         self._engine = Engine()
         self._specs: dict[TableId, TableSpec] = {}
         self._infos: dict[TableId, TableInfo] = {}  # as the source told them last, by our choice
@@ -45,18 +47,6 @@ class Filtered:
         found = {i.schema.table: i for i in self._source.tables()}
         self._infos = {t: choose(i, spec(t), asked=i.logged or asks(t)) for t, i in found.items()}
         return list(self._infos.values())
-
-    def head(self) -> Position:
-        """The source's head."""
-        return self._source.head()
-
-    def behind(self, position: Position) -> int:
-        """The source's own measure."""
-        return self._source.behind(position)
-
-    def show(self, position: Position) -> str:
-        """The source's own spelling."""
-        return self._source.show(position)
 
     def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
         """Prepare the source for tables with a log; raises PreflightFailed for filters that do not fit."""
@@ -105,14 +95,6 @@ class Filtered:
             batch = self._filter(item, known.get(item.schema.table))
             if batch.rows.num_rows or batch.reload:
                 yield batch
-
-    def confirm(self, position: Position) -> None:
-        """The source's."""
-        self._source.confirm(position)
-
-    def facts(self) -> Mapping[str, str | int | None]:
-        """The source's."""
-        return self._source.facts()
 
     def close(self) -> None:
         """Close the source."""
@@ -201,30 +183,12 @@ def _finding(problem: Problem) -> Finding:
     return Finding("fail" if problem.fatal else "warn", "filter", what, fix, problem.table)
 
 
-class _FilteredCut:
+class _FilteredCut(ThroughCut):
     """A cut whose rows are the ones that are copied."""
 
     def __init__(self, cut: Cut, source: Filtered) -> None:
-        self._cut, self._source = cut, source
-
-    @property
-    def position(self) -> Position:
-        """The cut's position."""
-        return self._cut.position
-
-    @property
-    def readers(self) -> int:
-        """The cut's."""
-        return self._cut.readers
-
-    @property
-    def expired(self) -> bool:
-        """The cut's."""
-        return self._cut.expired
-
-    def stop(self) -> None:
-        """Stop the cut's reads."""
-        self._cut.stop()
+        super().__init__(cut)
+        self._source = source
 
     def parts(self, table: TableId, begun: Begun | None = None) -> Sequence[str] | None:
         """The cut's parts; None too where other rows were read than would be now."""

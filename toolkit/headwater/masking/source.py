@@ -23,9 +23,10 @@ from headwater.masking.rules import (
 )
 from headwater.model import ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
 from headwater.sources import Begun, Cut, Source
+from headwater.sources.through import Through, ThroughCut
 
 
-class Masked:
+class Masked(Through):
     """A `Source` over another one. What it yields, and every schema it tells or is told, is the masked one.
 
     It stands before every source, with masks or without: only so can it see that masks were taken away.
@@ -33,7 +34,8 @@ class Masked:
 
     def __init__(self, source: Source, config: Config, key: MaskKey | None) -> None:
         """`key` is needed where the configuration hashes or tokenizes."""
-        self._source, self._config = source, config
+        super().__init__(source)
+        self._config = config
         self._tools = Tools(key)
         self._infos: dict[TableId, TableInfo] = {}  # as the source told them last
         self._stored: dict[TableId, TableSchema] = {}  # the newest masked schema of each table
@@ -48,18 +50,6 @@ class Masked:
         """The source's tables as they would be stored."""
         self._look()
         return [replace(info, schema=self._as_stored(info.schema)) for info in self._infos.values()]
-
-    def head(self) -> Position:
-        """The source's head."""
-        return self._source.head()
-
-    def behind(self, position: Position) -> int:
-        """The source's own measure."""
-        return self._source.behind(position)
-
-    def show(self, position: Position) -> str:
-        """The source's own spelling."""
-        return self._source.show(position)
 
     def prepare(self, tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
         """Prepare the source; raises PreflightFailed first for masks that cannot be kept."""
@@ -117,14 +107,6 @@ class Masked:
             told.add(table)
             yield batch
 
-    def confirm(self, position: Position) -> None:
-        """The source's."""
-        self._source.confirm(position)
-
-    def facts(self) -> Mapping[str, str | int | None]:
-        """The source's."""
-        return self._source.facts()
-
     def close(self) -> None:
         """Close the source."""
         self._source.close()
@@ -177,30 +159,12 @@ class Masked:
         return find_problems(self._config, {t: i.schema for t, i in self._infos.items()}, tables)
 
 
-class _MaskedCut:
+class _MaskedCut(ThroughCut):
     """A cut whose rows are masked."""
 
     def __init__(self, cut: Cut, source: Masked) -> None:
-        self._cut, self._source = cut, source
-
-    @property
-    def position(self) -> Position:
-        """The cut's position."""
-        return self._cut.position
-
-    @property
-    def readers(self) -> int:
-        """The cut's."""
-        return self._cut.readers
-
-    @property
-    def expired(self) -> bool:
-        """The cut's."""
-        return self._cut.expired
-
-    def stop(self) -> None:
-        """Stop the cut's reads."""
-        self._cut.stop()
+        super().__init__(cut)
+        self._source = source
 
     def parts(self, table: TableId, begun: Begun | None = None) -> Sequence[str] | None:
         """The cut's parts; None too where what was read has other masks, or its keys are masked."""
