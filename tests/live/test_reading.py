@@ -72,6 +72,9 @@ def test_a_table_as_of_a_moment_is_what_the_source_was(orders: Seen) -> None:
             assert held.sort("id").rows() == [tuple(row) for row in rows]
         local = (seen[1][0] + timedelta(hours=2)).replace(tzinfo=None).isoformat() + "+02:00"
         assert p.as_of("public.orders", local).shape == (len(seen[1][1]), 9)
+        # The moment of a commit has it.
+        ends = p.changes("orders").filter("_hw_op = 'd' AND id = 9").project("_hw_at").fetchall()[0][0]
+        assert p.as_of("orders", ends).filter("id < 10").shape[0] == 0
         # The future is the present; before the first load nothing is known.
         assert p.as_of("orders", "2999-01-01").shape[0] == p.table("orders").shape[0] == 1
         with pytest.raises(ConfigError, match="was first read at"):

@@ -111,9 +111,10 @@ def keep_changes(
 def _deletes(rows: pa.Table, schema: TableSchema, engine: Engine) -> pa.Table:
     """The rows as deletes that carry their key alone."""
     count, others = rows.num_rows, [c.name for c in schema.columns if c.name not in schema.key]
+    unset = pa.array([others or None], META.field("_hw_unset").type)
     made = {
         "_hw_op": pa.repeat(_DELETE, count),
-        "_hw_unset": pa.array([others or None] * count, META.field("_hw_unset").type),
+        "_hw_unset": unset.take(pa.array(np.zeros(count, np.int64))),
         "_hw_text": engine.texts_of(rows["_hw_text"], others),
     }
     empty = set(others)
