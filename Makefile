@@ -6,6 +6,8 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 SYNC = $(UV) sync --frozen --inexact --quiet
 # The Python that is here, never one downloaded from somewhere else.
 export UV_PYTHON_DOWNLOADS = never
+# Containers often forbid compiled files; each of the many processes here would then compile dbt once more.
+export PYTHONDONTWRITEBYTECODE =
 
 demo: $(filter .uv/%,$(UV))
 	$(SYNC) --no-dev --extra demo

@@ -16,6 +16,7 @@ from headwater.config import quote_table, select
 from headwater.events import Event
 from headwater.model import TableId
 from headwater.pipeline import Pipeline
+from headwater.startup import spare_pandas
 
 
 class _Child:
@@ -90,6 +91,7 @@ def main() -> None:
     """Serve one request. What libraries print goes nowhere: the standard output is the line to the parent."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    spare_pandas()
     _Child(sys.stdin, answers).run()
 
 

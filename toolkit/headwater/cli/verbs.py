@@ -274,7 +274,9 @@ def say(what: object) -> None:
 @contextmanager
 def _pipeline(args: Namespace) -> Iterator[Pipeline]:
     from headwater.pipeline import Pipeline
+    from headwater.startup import spare_pandas
 
+    spare_pandas()
     config: Config | None = one_liner(args)
     with Pipeline.open(config if config is not None else args.config or DEFAULT_FILE) as pipeline:
         yield pipeline

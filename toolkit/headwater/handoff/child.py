@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 
+from headwater.startup import without
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -25,7 +27,9 @@ def main() -> None:
     """Run dbt's own command line."""
     parent, *sys.argv[1:] = sys.argv[1:]
     _end_with(int(parent))
-    from dbt.cli.main import cli
+    # jsonschema builds the grammar of URLs with it, three seconds long, where JupyterLab is installed too.
+    with without("rfc3987_syntax"):
+        from dbt.cli.main import cli
 
     cli()
 
