@@ -15,7 +15,7 @@ from headwater.canonical import literal, quote
 from headwater.lake import NewFile
 from headwater.lake.placing import folder_of_file
 from headwater.lake.rewrite import Rewritten, Swap, kept, pack_rows, rewrite, small_first, small_rows
-from headwater.lake.touched import Target, files_with
+from headwater.lake.touched import Target
 
 _Files = Mapping[str, Sequence[tuple[str, int]]]
 
@@ -28,7 +28,7 @@ def rewrite_placed(target: Target, paths: Sequence[str], swap: Swap) -> Rewritte
     if swap.everything:
         rows = f"{kept(target, paths, swap)} UNION ALL SELECT * FROM ({swap.fresh})"
         return Rewritten(_write(target, rows, swap.order), list(paths))
-    touched = set(files_with(target, paths, swap.drop, only=swap.only))
+    touched = set(swap.look(target, paths).paths)
     plan = _plan(target, _by_folder(target, paths), touched, _counts(target, swap.fresh))
     add = []
     if plan.together or plan.fresh:

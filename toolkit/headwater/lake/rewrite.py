@@ -15,7 +15,7 @@ from headwater.canonical import duckdb_type, literal, quote
 from headwater.lake import NewFile
 from headwater.lake.keys import Keys
 from headwater.lake.stored import stored_type
-from headwater.lake.touched import Target, files_with, within_bounds
+from headwater.lake.touched import Found, Target, files_with, within_bounds
 
 #: Files below this many rows are merged into what is written anyway.
 SMALL_ROWS = 120_000
@@ -30,6 +30,7 @@ class Swap:
     only         SQL of which rows may be dropped
     everything   write every file anew, because types change
     in_order     fresh rows come in `order`
+    found        where the rows of `drop` are, if somebody looked before
     """
 
     drop: Keys
@@ -38,6 +39,14 @@ class Swap:
     only: str = "TRUE"
     everything: bool = False
     in_order: bool = False
+    found: Found | None = None
+
+    def look(self, target: Target, paths: Sequence[str]) -> Found:
+        """Where the rows of `drop` are in `paths`."""
+        if self.found is not None:
+            among = set(paths)
+            return Found(self.found.table, [path for path in self.found.paths if path in among])
+        return Found("_hw_places", files_with(target, paths, self.drop, "_hw_places", self.only))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +83,10 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
     """Do the swap in the files `paths` of a table; files that need not change are left alone."""
     assert target.held is not None
     spans = _spans(target, paths, swap)
-    touched = list(paths)
+    found, touched = Found("", ()), list(paths)
     if not swap.everything:
-        touched = files_with(target, paths, swap.drop, only=swap.only)
+        found = swap.look(target, paths)
+        touched = list(found.paths)
         if _disjoint(spans):
             new = f"(SELECT {quote(swap.drop.column)} AS _hw_k0 FROM ({swap.fresh}))"
             into = within_bounds(target.con, target.held, set(paths), swap.drop.like(new))
@@ -87,7 +97,7 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
     # A row of a key has one file that it can be in, and the range of keys of that file.
     apart = not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
     if apart:
-        _note_new(target, swap)
+        _note_new(target, swap, found.table)
     add: list[NewFile] = []
     fills = _few_behind(target, spans, swap)
     for group in _groups(target, spans, set(touched), swap.drop, fills=fills):
@@ -122,10 +132,10 @@ def _odd_keys(target: Target, keys: Keys) -> bool:
     return bool(found[0][0])
 
 
-def _note_new(target: Target, swap: Swap) -> None:
-    """Leave the keys of fresh rows that are not in the files, where `files_with` left those that are."""
+def _note_new(target: Target, swap: Swap, found: str) -> None:
+    """Leave the keys of fresh rows that are not among those found in the files."""
     fresh = f"SELECT {swap.drop.named} FROM ({swap.fresh})"
-    new = f"SELECT f._hw_k0 FROM ({fresh}) AS f ANTI JOIN _hw_places AS p ON {swap.drop.same('f', 'p')}"
+    new = f"SELECT f._hw_k0 FROM ({fresh}) AS f ANTI JOIN {found} AS p ON {swap.drop.same('f', 'p')}"
     target.con.execute(f"CREATE OR REPLACE TEMP TABLE _hw_new AS {new}").fetchall()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WITHIN_BOUNDS = """
 SELECT f.path
 FROM (SELECT path, {low} AS low, {high} AS high FROM _hw_files) AS f
-ASOF LEFT JOIN (SELECT DISTINCT _hw_k0 FROM {keys}) AS k ON f.low <= k._hw_k0
+ASOF LEFT JOIN (SELECT _hw_k0 FROM {keys}) AS k ON f.low <= k._hw_k0
 WHERE f.low IS NULL OR f.high IS NULL OR k._hw_k0 <= f.high
 """
 
@@ -31,6 +31,14 @@ SELECT {names}, _hw_file
 FROM (SELECT {parts}, _hw_file FROM (SELECT {cells}, _hw_file FROM {rows}) WHERE {only}) AS r
 SEMI JOIN {keys} AS k ON {same_key}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where `files_with` found some keys: the files, and the temporary table of what was found."""
+
+    table: str
+    paths: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from headwater.lake.layout import history_layout, history_meta, history_notes, i
 from headwater.lake.placing import place, placed_anew
 from headwater.lake.rewrite import Swap
 from headwater.lake.tail import KEYED, THROUGH, Tail, tail_beyond, through
-from headwater.lake.touched import files_with
+from headwater.lake.touched import Found, files_with
 from headwater.refresh.parts import META, Bench, Work, paths_of
 from headwater.refresh.step import FIRST, WHOLE
 
@@ -42,6 +42,7 @@ class Compaction:
         placing = place(work.spec, changes.schema)
         self._placing = placing.measured(work.held["mirror"], work.held["history"], changes)
         self._reached: int | None = None  # what `_hw_order` and `_hw_fresh` begin behind
+        self._found: Found | None = None  # where the mirror has rows of the tail's keys
         # A full load that found all rows as they were has made no version, and is in the bases all the same.
         self._high = max(work.lake.highest(changes), int(changes.notes.get(WHOLE, -1)))
 
@@ -108,7 +109,8 @@ class Compaction:
         else:
             layout = plain_layout(self._bench.schema)
             target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
-            files_with(target, paths_of(held), self._bench.keys("_hw_keys", held), found="_hw_found")
+            keys = self._bench.keys("_hw_keys", held)
+            self._found = Found("_hw_found", files_with(target, paths_of(held), keys, found="_hw_found"))
         own = ", ".join(f"o.{part}" for part in self._shape.parts)
         query = sql(
             "misfit", own_parts=own, parts=self._bench.parts, same_key=self._shape.same_key("o", "f"),
@@ -133,9 +135,8 @@ class Compaction:
             return self._change(layout, add, (), held is not None, self._notes())
         target = self._bench.target(held, self._mirror_cells(held), layout, self._placing)
         anew = changed_types(held.schema, schema) or placed_anew(held, self._placing)
-        swap = Swap(
-            self._bench.keys("_hw_keys", held), fresh, self._bench.order, everything=anew, in_order=True
-        )
+        keys = self._bench.keys("_hw_keys", held)
+        swap = Swap(keys, fresh, self._bench.order, everything=anew, in_order=True, found=self._found)
         done = rewrite_placed(target, paths_of(held), swap)
         return self._change(layout, done.add, done.remove, anew, self._notes())
 
