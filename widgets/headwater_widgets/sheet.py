@@ -55,7 +55,7 @@ def show(what: Any, *columns: str, title: str = "", said: str = "") -> Sheet:
 
     columns   which, in this order; default: all
     """
-    if hasattr(what, "fetchmany") and hasattr(what, "columns"):
+    if hasattr(what, "fetchall") and hasattr(what, "columns"):
         return _of_relation(what, columns, title, said)
     if isinstance(what, Mapping):
         return Sheet(title, said, ["", " "], [(name, _grouped(value)) for name, value in what.items()])
@@ -94,6 +94,8 @@ class _Count(int):
 
 
 def _grouped(value: object) -> object:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     return _Count(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -110,8 +112,6 @@ def _cell(value: object) -> str:
         text = f"{value:,}"
     elif isinstance(value, float):
         text = f"{value:.15g}"
-    elif isinstance(value, datetime):
-        text = f"{value:%Y-%m-%d %H:%M:%S}"
     elif isinstance(value, bytes):
         text = value[:_CHARACTERS].hex()
     elif isinstance(value, list | tuple):
