@@ -48,6 +48,7 @@ class Result:
     failed_step: str = "start"
     resumes: Left | None = None
     read_before: int = 0
+    rows: int = 0
     record: Mapping[str, object] = field(default_factory=dict)
     report: Mapping[str, object] | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -61,6 +62,8 @@ class Result:
     def check(self) -> None:
         """Raise the error that the attempt ended with, if it did."""
         if self.failed is not None:
+            if self.failed.hint and not getattr(self.failed, "__notes__", []):
+                self.failed.add_note(f"try: {self.failed.hint}")
             # Without what led to it: a notebook that nobody watched is read from its last line.
             raise self.failed.with_traceback(None) from None
 
@@ -71,6 +74,7 @@ class Result:
     def end(self, watch: Watch) -> None:
         """The attempt is over; `watch` saw it."""
         watch.stop()
+        self.rows = watch.rows
         self.ended_at = datetime.now(UTC)
         self.outcome = "failed" if self.failed else "done"
         self.did = [
@@ -107,6 +111,7 @@ class Result:
             "error": self._error(),
             **{name: record.get(name) for name in ("from_position", "to_position", "source_head")},
             "behind_bytes": record.get("behind_bytes"),
+            "rows_read": self.rows,
             "entries": record.get("entries", 0),
             "tables": record.get("tables", {}),
             "models_built": record.get("models_built", 0),
@@ -150,8 +155,8 @@ class Result:
 
     def _says(self, name: str, watch: Watch) -> str:
         tables = self.record.get("tables")
-        if name == "capture" and watch.rows:
-            return f"{watch.rows:,} rows"
+        if name == "capture" and self.rows:
+            return f"{self.rows:,} rows"
         if name == "fold" and "fold" in watch.worked and isinstance(tables, Mapping):
             counts = {k: sum(t[k] for t in tables.values()) for k in ("inserted", "updated", "deleted")}
             return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
