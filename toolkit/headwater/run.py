@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from types import MappingProxyType
 
 from headwater.capture import Capture
@@ -60,7 +61,9 @@ class Runner:
             # Before it is read: so close it came between two runs.
             tally.notes += self._look()
             tally.add_captured(self._capture.start(reload))
+            began = monotonic()
             tally.add_captured(self._capture.drain())
+            self.tell("changes.drained", None, {"seconds": round(monotonic() - began, 3)})
             self._complete(tally)
             self._deliver(tally, build=build)
             self._capture.release()

@@ -5,6 +5,7 @@ from headwater_widgets import ConnectionForm, RunMonitor, TablePicker
 
 from headwater_widgets.connection_form import ConnectionForm
 from headwater_widgets.run_monitor import RunMonitor
+from headwater_widgets.sheet import show
 from headwater_widgets.table_picker import TablePicker
 
-__all__ = ["ConnectionForm", "RunMonitor", "TablePicker"]
+__all__ = ["ConnectionForm", "RunMonitor", "TablePicker", "show"]

@@ -13,6 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from headwater import Pipeline
 from headwater.cli import main
 from headwater.errors import HeadwaterError
+from headwater_widgets.sheet import relation_html
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -48,8 +49,11 @@ class HeadwaterMagics(Magics):
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register the magics."""
+    """Register the magics, and show relations of DuckDB as tables."""
     shell.register_magics(HeadwaterMagics)
+    formatters = shell.display_formatter.formatters if shell.display_formatter else {}
+    if "text/html" in formatters:
+        formatters["text/html"].for_type_by_name("duckdb._relation", "DuckDBPyRelation", relation_html)
 
 
 class _Words(argparse.ArgumentParser):

@@ -27,6 +27,22 @@ def table(
     figures: Sequence[int] = (),
 ) -> str:
     """A headline, a line, and a table; `figures` are the columns that stand to the right."""
+    return _page(f"Headwater · {title}", said, _grid(head, rows, more, figures))
+
+
+def sheet(
+    title: str,
+    said: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    more: str = "",
+    figures: Sequence[int] = (),
+) -> str:
+    """The same where a notebook shows rows: headline and line only if there are any."""
+    return _page(title, said, _grid(head, rows, more, figures))
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], more: str, figures: Sequence[int]) -> str:
     aligned = [_CELL.format("right" if n in figures else "left") for n in range(len(head))]
     cells = "".join(f'<th style="{s}">{text(h)}</th>' for h, s in zip(head, aligned, strict=True))
     body = "".join(
@@ -36,14 +52,15 @@ def table(
         for row in rows
     )
     shown = f'<table style="border-collapse:collapse"><tr>{cells}</tr>{body}</table>' if rows else ""
-    return _page(title, said, shown + (f"<p>{text(more)}</p>" if more else ""))
+    return shown + (f"<p>{text(more)}</p>" if more else "")
 
 
 def problem(title: str, failed: HeadwaterError | None) -> str:
     """What kept the widget from showing anything."""
     hint = f"<p>try: <code>{text(failed.hint)}</code></p>" if failed and failed.hint else ""
-    return _page(title, str(failed or "nothing to show"), hint)
+    return _page(f"Headwater · {title}", str(failed or "nothing to show"), hint)
 
 
 def _page(title: str, said: str, inside: str) -> str:
-    return f'<div style="{_BOX}"><b>Headwater · {text(title)}</b><p>{text(said)}</p>{inside}</div>'
+    top = (f"<b>{text(title)}</b>" if title else "") + (f"<p>{text(said)}</p>" if said else "")
+    return f'<div style="{_BOX}">{top}{inside}</div>'

@@ -266,6 +266,15 @@ def demo(args: Namespace) -> Answer:
     return Answer(DONE, show.plain(summary), summary.lines())
 
 
+def notebooks(args: Namespace) -> Answer:
+    """The notebooks, in a folder."""
+    from headwater.demo.copies import copy_notebooks
+
+    copied = [str(path) for path in copy_notebooks(Path(args.folder))]
+    lines = [f"wrote {path}" for path in copied] or ["all of them are there already"]
+    return Answer(DONE, {"written": copied}, lines)
+
+
 def say(what: object) -> None:
     """Print one line now: text as it is, anything else as one JSON document."""
     print(what if isinstance(what, str) else json.dumps(what), flush=True)
@@ -334,5 +343,6 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "schema": schema,
     "dbt": dbt,
     "demo": demo,
+    "notebooks": notebooks,
     "version": versions,
 }

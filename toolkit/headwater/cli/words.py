@@ -138,6 +138,16 @@ def _add_setup(commands: Commands) -> None:
         metavar="FOLDER",
         help="where lake, warehouse and dbt project are left (default: ./headwater-demo)",
     )
+    notebooks = _add(
+        commands,
+        "notebooks",
+        "copy the notebooks into a folder, to open there with JupyterLab or run with papermill",
+        "headwater notebooks\nheadwater notebooks ./notebooks && jupyter lab ./notebooks",
+        words=False,
+    )
+    notebooks.add_argument(
+        "folder", nargs="?", metavar="FOLDER", default=".", help="where to (default: here)"
+    )
     url = "postgresql://headwater@db.example.com/shop"
     init = _add(
         commands,

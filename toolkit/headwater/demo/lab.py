@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from headwater.config.edit import PipelineFile
-from headwater.demo import data
+from headwater.demo import data, practice
 from headwater.demo.server import EmbeddedPostgres
 
 _PIPELINE = """\
@@ -81,6 +81,7 @@ def _served(place: Path) -> Iterator[None]:
             there = connection.execute("select to_regclass('nyc.flights')").fetchone()
         if there == (None,):
             data.load(server.url)
+        practice.mark(server.url)
         _write_pipeline(place, server)
         threading.Thread(target=_work, args=(server.url, over), daemon=True).start()
         yield
