@@ -20,7 +20,6 @@ from headwater.cli.words import Parser, make_parser
 from headwater.config.fields import FILE, Field
 from headwater.config.schema import json_schema
 from headwater.datepattern import LETTERS
-from headwater.formats.cells import CELLS, TYPES
 from headwater.partition import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -113,14 +112,6 @@ def type_table() -> str:
     return "\n".join(lines)
 
 
-def format_cells() -> str:
-    """What a cell of each type is in each format."""
-    views = ("parquet", "orc", "csv")
-    lines = ["| Arrow type | " + " | ".join(f"`{view}`" for view in views) + " |", "|---|---|---|---|"]
-    lines += [f"| {word} | " + " | ".join(CELLS[v][word].held for v in views) + " |" for word in TYPES]
-    return "\n".join(lines)
-
-
 def pattern_letters() -> str:
     """The letters of date formats."""
     lines = ["| letters | mean | for example |", "|---|---|---|"]
@@ -166,7 +157,6 @@ def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     configuration, cli = DOCS / "configuration.md", DOCS / "cli.md"
     partitions, changes = DOCS / "partitions.md", DOCS / "type-changes.md"
-    formats = DOCS / "formats.md"
     options = DOCS / "from-bryteflow.md"
     contract = filled((DOCS / "types.md").read_text(), "contract", type_contract())
     types = filled(changes.read_text(), "types", type_table())
@@ -177,7 +167,6 @@ def pages() -> dict[Path, str]:
         configuration: filled(configuration.read_text(), "fields", field_table()),
         cli: filled(cli.read_text(), "commands", command_reference()),
         partitions: filled(partitions.read_text(), "partition codes", partition_codes()),
-        formats: filled(formats.read_text(), "format cells", format_cells()),
         changes: filled(types, "pattern letters", pattern_letters()),
     }
 

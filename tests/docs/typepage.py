@@ -9,6 +9,8 @@ import pyarrow as pa
 from deltalake import Schema
 
 from headwater.canonical import duckdb_type
+from headwater.formats.cells import TYPES, cell_of
+from headwater.formats.iceberg.schema import iceberg_types
 from headwater.lake.stored import stored_type
 from headwater.sources.postgres.values import SETTINGS, NativeType, arrow_type
 
@@ -105,6 +107,11 @@ ROWS: tuple[Row, ...] = (
 
 _PARQUET: dict[pa.DataType, str] = {
     pa.bool_(): "BOOLEAN",
+    pa.int8(): "INT32, INT(8, signed)",
+    pa.uint8(): "INT32, INT(8, unsigned)",
+    pa.uint16(): "INT32, INT(16, unsigned)",
+    pa.uint32(): "INT32, INT(32, unsigned)",
+    pa.uint64(): "INT64, INT(64, unsigned)",
     pa.int16(): "INT32, INT(16, signed)",
     pa.int32(): "INT32",
     pa.int64(): "INT64",
@@ -127,14 +134,35 @@ def parquet(kind: pa.DataType) -> str:
 def delta(kind: pa.DataType) -> str:
     """A column of the lake's Delta tables."""
     found = Schema.from_arrow(pa.schema([("x", stored_type(kind))])).fields[0].type
-    return str(found.type) + (" `HH:MM:SS.ffffff`" if kind == pa.time64("us") else "")
+    return str(found.type) + _clock(kind)
+
+
+def iceberg(kind: pa.DataType) -> str:
+    """A column of an Iceberg view."""
+    return str(iceberg_types({"x": kind})["x"]) + _clock(kind)
+
+
+def _clock(kind: pa.DataType) -> str:
+    return " `HH:MM:SS.ffffff`" if kind == pa.time64("us") else ""
+
+
+def shown(view: str, kind: pa.DataType) -> str:
+    """A column of a view of Hive folders."""
+    made = cell_of(view, kind)
+    assert made is not None, f"{view} cannot hold {kind}, which check refuses: the page has to say so"
+    decimal = pa.types.is_decimal(kind)
+    return made.held.replace("(p, s)", f"({kind.precision}, {kind.scale})") if decimal else made.held
 
 
 #: The columns of the page: its head, and what a column of an Arrow type is there. More places: more rows.
 PLACES: tuple[tuple[str, Callable[[pa.DataType], str]], ...] = (
     ("Arrow", str),
     ("raw log (Parquet)", parquet),
-    ("lake (Delta)", delta),
+    ("lake: `delta`", delta),
+    ("`iceberg`", iceberg),
+    ("`parquet`", lambda kind: shown("parquet", kind)),
+    ("`orc`", lambda kind: shown("orc", kind)),
+    ("`csv`", lambda kind: shown("csv", kind)),
     ("warehouse (DuckDB)", duckdb_type),
 )
 
@@ -152,6 +180,11 @@ def _cells() -> Iterator[list[str]]:
         plain = not row.kept or row.kept.startswith(("text", "as of"))
         kept = row.kept if plain else f"{row.kept} in `_hw_text`"
         yield [row.names, *places, kept]
+    known = {row.arrow for row in ROWS}
+    for kind in TYPES.values():
+        # A source of another distribution may have it; tests/contracts takes it through lake and views.
+        if kind not in known and not pa.types.is_decimal(kind):
+            yield ["none", *(place(kind) for _, place in PLACES), "for sources that have the type"]
 
 
 def type_settings() -> str:

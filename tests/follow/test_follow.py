@@ -229,7 +229,7 @@ def test_a_table_that_failed_is_tried_again_by_itself(world: World, monkeypatch:
 
     def refuse(log: Any, lake: Any, specs: Mapping[TableId, TableSpec], **more: Any) -> Any:
         if A in specs and next(tries) <= 1:
-            more["failed"][A] = SchemaConflict("not yet")
+            more["failed"][A] = StorageError("not yet")
             specs = {t: s for t, s in specs.items() if t != A}
         return fold(log, lake, specs, **more)
 

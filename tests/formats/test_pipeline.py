@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.table import StaticTable
@@ -13,8 +15,10 @@ from headwater.cli import show
 from headwater.config import parse, to_yaml
 from headwater.errors import ConfigError, SchemaConflict
 from headwater.events import Event
+from headwater.formats.cells import CELLS
 from headwater.formats.symlink import Symlinks
-from headwater.model import TableId
+from headwater.formats.told import check_formats
+from headwater.model import Column, TableId, TableSchema
 from headwater.pipeline import Pipeline
 from servers.postgres import Database
 
@@ -148,6 +152,22 @@ def test_wrong_settings(lake: str, said: str) -> None:
     with pytest.raises(ConfigError) as failed:
         parse(text)
     assert said in f"{failed.value} {failed.value.hint}"
+
+
+def test_check_goes_by_the_types_that_columns_are_cast_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(CELLS["csv"], "time64[us]")  # type: ignore[attr-defined]
+    text = "pipeline: p\nsource: {kind: postgres, host: h, user: u, dbname: d}\nstore: ./s\n"
+    text += "tables: [{name: 'a.b', format: csv, cast: {'At #1': {to: time, format: HHmmss}, x: '@F'}}]\n"
+    at = Column("at_1", pa.string(), source_name="At #1")
+    columns = Column("id", pa.int32()), at, Column("x", pa.float16())
+    schema = TableSchema(TableId("a", "b"), columns, ("id",))
+    (found,) = check_formats(parse(text), [schema])
+    assert (found.level, found.table) == ("fail", schema.table)
+    assert "column at_1 is time64[us], which csv cannot hold" in found.found
+    (found,) = check_formats(parse(text), [replace(schema, columns=(columns[0], columns[2]))])
+    assert found.level == "ok", "the source's own type does not matter"
+    (found,) = check_formats(parse(text.replace(", x: '@F'", "")), [schema])
+    assert found.level == "fail"
 
 
 def test_a_table_has_formats_of_its_own() -> None:

@@ -1,10 +1,9 @@
-"""Every engine that reads a format finds the same rows, by one hash: DuckDB, Polars, pyarrow, Spark, ..."""
+"""Every engine that reads a format finds the same rows, by one hash; Spark: tests/roundtrip."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,8 @@ from headwater.formats import Formats, Shown
 from headwater.lake.commits import folder_of
 from headwater.lake.delta import Lake
 from headwater.storage import Storage
-from servers import need
 
-#: What Spark's Python side can carry is less than what the files hold: the contract suite tries the rest.
+#: Ordinary values: the contract suite tries the rest.
 TYPES = {
     "id": pa.int64(),
     "ok": pa.bool_(),
@@ -140,45 +138,3 @@ def test_readers_of_iceberg(published: tuple[Storage, Lake, dict[str, Shown]], t
     assert table.scan(row_filter="price > 0 and id < 600").to_arrow().num_rows == 100
     # An earlier version is not there: it was never published.
     assert len(table.metadata.snapshots) == 1
-
-
-@pytest.mark.slow
-def test_spark(published: tuple[Storage, Lake, dict[str, Shown]], truth: str) -> None:
-    need(shutil.which("java") is not None, "make setup  (apt-get install openjdk-17-jre-headless)")
-    from pyspark.sql import SparkSession
-
-    storage, _, shown = published
-    made = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    made = made.config("spark.sql.session.timeZone", "UTC").config("spark.driver.host", "127.0.0.1")
-    # Another zone than UTC: nothing may depend on where Spark runs.
-    spark = made.config("spark.driver.extraJavaOptions", "-Duser.timezone=Europe/Berlin").getOrCreate()
-    try:
-        parquet = spark.read.parquet(*files(storage, shown["parquet"]))
-        csv = spark.read.csv(
-            files(storage, shown["csv"]), header=True, multiLine=True, escape='"', nullValue="\x01"
-        )
-        for read, raw in (
-            (parquet, "hex(raw)"),
-            (spark.read.orc(files(storage, shown["orc"])), "hex(raw)"),
-            (csv, "raw"),
-        ):
-            cells = (
-                "id",
-                "ok",
-                "n",
-                "price",
-                "name",
-                "day",
-                "moment",
-                "clock",
-                f"{raw} AS raw",
-                "x",
-                "_hw_seq",
-            )
-            rows = read.selectExpr(
-                *(c if " AS " in c else f"CAST({c} AS STRING) AS {c}" for c in cells)
-            ).collect()
-            table = pa.Table.from_pylist([row.asDict() for row in rows])
-            assert digest(table, "raw") == truth
-    finally:
-        spark.stop()

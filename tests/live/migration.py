@@ -36,12 +36,14 @@ class Step:
 
     unlogged   columns (table.column) of which rows changed without being logged
     late       those of which nobody knows later what old rows held: a rewrite of the table erased that
+    again      a table into or out of which rows went without a word in the log: to be read again, by hand
     """
 
     does: str
     sql: str
     unlogged: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    again: str = ""
 
 
 STEPS = (
@@ -82,6 +84,13 @@ STEPS = (
          " alter table parted attach partition parted_asia for values in ('asia')"),
     Step("partitioned gets a column", "alter table parted add w int default 5", ("parted.w",)),
     Step("partitioned renames", "alter table parted rename v to vv"),
+    Step("attach a partition with rows", "create table parted_af (like parted including all);"
+         " insert into parted_af select -n, 'af', n, n from generate_series(1, 9) n;"
+         " alter table parted attach partition parted_af for values in ('af');"
+         " update parted set vv = vv + 1 where region = 'af'", ("parted.*",), (), "public.parted"),
+    Step("detach a partition with rows", "alter table parted detach partition parted_af;"
+         " update parted_af set vv = 0 where id = -1; insert into parted_af values (-10, 'af', 1, 1)",
+         ("parted.*", "parted_af.*"), (), "public.parted"),
     Step("truncate", "truncate f"),
     Step("change the key", "alter table k drop constraint k_pkey; alter table k add primary key (y)", ("k.warehouse",)),
     Step("rename a table", "alter table old rename to new_one"),

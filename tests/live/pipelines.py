@@ -24,6 +24,7 @@ class Runner:
     tables: tuple[str, ...] = ("public.*",)
     store: dict[str, str] | str = "./lake"
     warehouse: bool = True
+    lake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     timeout: float = 240
 
@@ -42,6 +43,8 @@ class Runner:
             "store": self.store,
             "tables": list(self.tables),
         }
+        if self.lake:
+            doc["lake"] = self.lake
         if self.warehouse:
             doc["warehouse"] = "duckdb:///warehouse.duckdb"
         self.environment = {**os.environ, "SOAK_PASSWORD": password, **self.environment}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import pytest
@@ -528,3 +529,60 @@ def test_following_keeps_to_the_choices(pg: Database, tmp_path: Path) -> None:
         assert all(record.outcome == "done" for record in pipeline.follow(stop=over, build=False))
     assert rows(runner, "public.t", "id") == [(1,), (2,), (20,), (3,), (4,)]
     assert rows(runner, "public.v") == [(9,)]
+
+
+def test_a_partitioned_table_by_a_chosen_key_in_folders(pg: Database, tmp_path: Path) -> None:
+    """The root has no key of its own; its partitions do not either, and are told by full images."""
+    pg.run("""
+        create table sales (id int not null, sold date not null, state text, amount numeric(8, 2))
+            partition by range (sold);
+        create table sales_2023 partition of sales for values from ('2023-01-01') to ('2024-01-01');
+        create table sales_2024 partition of sales for values from ('2024-01-01') to ('2025-01-01');
+        alter table sales replica identity full;
+        alter table sales_2023 replica identity full; alter table sales_2024 replica identity full;
+        insert into sales select n, date '2023-11-01' + n, 's' || n % 3, n from generate_series(1, 100) n
+    """)
+    entry = {"name": "public.sales", "key": ["id"], "partition": "/@sold(yr=%y)/@state(st=%s)"}
+    runner = make(pg, tmp_path, entry, lake={"compact": "always"})
+    assert check(runner) == []
+    with runner.open() as pipeline:
+        (planned,) = pipeline.plan().tables
+    assert len(planned.folders) == 3 and all(f.startswith("yr=202") for f in planned.folders)
+    run(runner)
+    pg.run("""
+        update sales set sold = '2024-12-31', state = 'moved' where id between 1 and 5;
+        update sales set amount = -amount where id % 10 = 0; delete from sales where id % 7 = 0;
+        create table sales_2025 partition of sales for values from ('2025-01-01') to ('2026-01-01');
+        alter table sales_2025 replica identity full;
+        insert into sales values (200, '2025-06-01', 'é/"x"', 1); update sales set id = 201 where id = 200
+    """)
+    run(runner)
+    assert rows(runner, "public.sales") == select(pg, "select * from sales")
+    assert verified(runner) == "verify: 1 tables equal"
+    past = rows(runner, "public.sales", "id, is_current", "history")
+    assert [row for row in past if row[0] >= 200] == [(200, False), (201, True)]
+    made = {f.parent.parent.name for f in (tmp_path / "p" / "lake").rglob("mirror/yr=*/st=*/*.parquet")}
+    assert made == {"yr=2023", "yr=2024", "yr=2025"}
+
+
+def test_foreign_tables_are_read_whole_with_each_run(pg: Database, tmp_path: Path) -> None:
+    to = urlsplit(pg.url)
+    pg.run(f"""
+        create schema far; create table far.there (id int primary key, said text);
+        insert into far.there values (1, 'one'), (2, 't,w"o');
+        create extension postgres_fdw; create server here foreign data wrapper postgres_fdw
+            options (host '{to.hostname}', port '{to.port}', dbname '{to.path[1:]}');
+        create user mapping for public server here options (user '{to.username}', password '{to.password}');
+        create foreign table distant (id int not null, said text) server here
+            options (schema_name 'far', table_name 'there');
+        create table near (id int primary key)
+    """)
+    runner = make(pg, tmp_path, {"name": "public.distant", "views": True, "key": ["id"]}, "public.near")
+    assert check(runner) == []
+    assert run(runner).tables["public.distant"].rows_in == 2
+    pg.run("delete from far.there where id = 2; insert into far.there values (3, 'three')")
+    run(runner)
+    assert rows(runner, "public.distant") == [(1, "one"), (3, "three")]
+    past = rows(runner, "public.distant", "id, said, is_current", "history")
+    assert past == [(1, "one", True), (2, 't,w"o', False), (3, "three", True)]
+    assert verified(runner) == "verify: 1 tables equal, 1 not compared", "it is not the copy of one moment"

@@ -1,6 +1,10 @@
 # ruff: noqa: E501, PLR0913, PLR0917
-"""Forty changes of schema with random rows between: lake, history and warehouse are what the source was."""
+"""Some forty changes of schema with random rows between: lake, history and warehouse are what the source was."""
 
+import itertools
+import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -8,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 
 from headwater import Pipeline
 from headwater.columns import ident
 from headwater.model import Column, TableId, TableSchema
+from headwater.raw import RawLog
 from live.migration import Migration, Seen, Step, norm
-from live.pipelines import Runner
+from live.pipelines import Runner, stop
 from servers.postgres import Database
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -22,22 +28,26 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 Rows = list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("way", ["step by step", "all at once"])
+@pytest.mark.parametrize("way", ["step by step", "all at once", "followed"])
 def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    runner = Runner(tmp_path / "p", pg.url)
+    runner = Runner(tmp_path / "p", pg.url, ("public.*", "side.*"))
     monkeypatch.setenv("SOAK_PASSWORD", runner.environment["SOAK_PASSWORD"])
+    pg.run("create schema side; create table side.busy (id int primary key, n int, note text)")
     migration = Migration(pg.url)
     migration.begin()
     ends: list[dict[str, int]] = []
     with Pipeline.open(runner.config) as pipeline:
-        pipeline.run()
-        for number, _ in enumerate(migration.steps()):
+        pipeline.run(build=way != "followed")
+        if way == "followed":
+            pipeline.close()  # the follower needs the slot
+            _follow(pg, runner, pipeline, migration)
+        for number, step in enumerate(migration.steps() if way != "followed" else ()):
             if way == "step by step":
-                pipeline.run(build=number == 15)
+                _run(pipeline, [step], build=number == 15)
                 last = pipeline.parts.log.last()
                 assert last is not None
                 ends.append(dict.fromkeys(migration.seen[-1][2], last.next_row))
-        pipeline.run()
+        _run(pipeline, [] if ends else [step for step, _, _ in migration.seen])
         report = pipeline.verify()
         assert report.equal, report.lines()
         # A table that came and went between two builds is in the lake; its models are made when asked for.
@@ -58,6 +68,63 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 )
         assert not wrong, "\n".join(wrong[:20])
     migration.close()
+
+
+def _run(pipeline: Pipeline, steps: Sequence[Step], *, build: bool = True) -> None:
+    """A run that reads again by hand what docs/postgres.md says must be: no log shows these rows."""
+    again = sorted({step.again for step in steps} - {""})
+    pipeline.run("full" if again else "auto", again or None, build=build)
+
+
+def _follow(pg: Database, runner: Runner, pipeline: Pipeline, migration: Migration) -> None:
+    """Every step under `headwater run --follow`, while somebody else writes to a table that changes too."""
+    process, writer = runner.start("run", "--follow", "--pause", "0.1"), Writer(pg.url)
+    writer.start()
+    try:
+        for number, _ in enumerate(migration.steps()):
+            if number % 4 == 3:
+                pg.run(f"alter table side.busy add more{number} int default {number}")
+            if number > 1:
+                _await(process, runner, pipeline, migration.seen[-2][1])
+    finally:
+        writer.end()
+        code = stop(process)
+    said = (runner.folder / "follow.log").read_text()
+    # Rows of an attached partition were changed: the table stops, and says what to do. Nothing else does.
+    assert code == 1 and "headwater run --full --table public.parted" in said, said
+
+
+def _await(process: "subprocess.Popen[bytes]", runner: Runner, pipeline: Pipeline, lsn: int) -> None:
+    """Wait until the follower has captured what is before a place in the source's log."""
+    parts, late = pipeline.parts, time.monotonic() + 60
+    while True:
+        last = RawLog(parts.storage).last()
+        if last is not None and _lsn(parts.source.show(last.position)) >= lsn:
+            return
+        said = (runner.folder / "follow.log").read_text()
+        assert process.poll() is None and time.monotonic() < late, said
+        time.sleep(0.05)
+
+
+class Writer(threading.Thread):
+    """Changes rows of a table of its own until the end."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url, self._ended = url, threading.Event()
+
+    def run(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as con:
+            for number in itertools.count():
+                con.execute("insert into side.busy (id, n, note) values (%s, 0, 'x')", [number])
+                con.execute("update side.busy set n = n + 1 where id %% 7 = %s", [number % 7])
+                con.execute("delete from side.busy where id = %s", [number - 50])
+                if self._ended.wait(0.02):
+                    return
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
 
 
 def _compare(

@@ -98,7 +98,7 @@ def _bytea(text: str) -> str:
     return text[2:] if re.fullmatch(r"\\x([0-9a-f]{2})*", text) else ERROR
 
 
-def _days(year: int, month: int, day: int) -> int | None:
+def days_of(year: int, month: int, day: int) -> int | None:
     """By Python's own calendar, which repeats every 400 years."""
     within = year % 400 + 400
     try:
@@ -110,7 +110,7 @@ def _days(year: int, month: int, day: int) -> int | None:
 
 def _parts(found: re.Match[str], bc: bool) -> int | None:
     year, month, day = (int(found[k]) for k in (1, 2, 3))
-    return _days(1 - year if bc else year, month, day) if year else None
+    return days_of(1 - year if bc else year, month, day) if year else None
 
 
 def _micros(hour: str, minute: str, second: str, fraction: str | None) -> int | None:

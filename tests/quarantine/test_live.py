@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,8 @@ import yaml
 
 from headwater import Pipeline
 from headwater.cli import main
-from headwater.errors import CastFailed, PreflightFailed
+from headwater.errors import CastFailed, PreflightFailed, SchemaConflict
+from headwater.events import Event
 from live.pipelines import Runner
 from servers.postgres import Database
 
@@ -215,33 +217,118 @@ def test_what_waits_is_masked(pg: Database, runner: Runner, monkeypatch: pytest.
         assert [w.seq for w in pipeline.waiting("public.vbak", [row.key])] == [row.seq]
 
 
-def test_a_cast_stays_with_its_column_under_another_name(
-    pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pg.run("CREATE TABLE t (id int PRIMARY KEY, d text); INSERT INTO t VALUES (1, '20180305'), (2, 'oops')")
-    runner = Runner(tmp_path / "p", pg.url, warehouse=False)
-    monkeypatch.setenv("SOAK_PASSWORD", runner.environment["SOAK_PASSWORD"])
+@pytest.fixture
+def cast_by(pg: Database, tmp_path: Path) -> Iterator[Callable[[str, dict[str, str]], Pipeline]]:
+    """A pipeline over a pattern with these casts; each call writes the file anew, and ends the one before."""
+    runner, opened = Runner(tmp_path / "p", pg.url, warehouse=False), list[Pipeline]()
     doc = yaml.safe_load(runner.config.read_text())
 
-    def write(column: str) -> None:
-        table = {"name": "public.t", "cast": {column: "@D(yyyyMMdd)"}}
+    def write(pattern: str, casts: dict[str, str]) -> Pipeline:
+        table = {"name": pattern, "cast": casts}
         runner.config.write_text(yaml.safe_dump({**doc, "tables": [table]}))
+        for pipeline in opened:
+            pipeline.close()
+        opened.append(runner.open())
+        return opened[-1]
 
-    write("d")
-    runner.run("run")
-    assert "please report" not in runner.run("verify").stdout, "the row that waits is no difference"
+    yield write
+    opened[-1].close()
+
+
+def refused(pipeline: Pipeline) -> str:
+    """What `check` and a run say of casts, which must be the same, and said once."""
+    told = [f.found for f in pipeline.check() if f.what == "cast"]
+    events: list[Event] = []
+    with pytest.raises(SchemaConflict) as failed:
+        pipeline.run(sinks=[events.append])
+    assert told == [str(failed.value)]
+    assert [e.data["seconds"] for e in events if e.kind == "table.failed"] == [None], "tried once"
+    return f"{failed.value}; {failed.value.hint}"
+
+
+def test_a_cast_stays_with_its_column_under_another_name(
+    pg: Database, cast_by: Callable[[str, dict[str, str]], Pipeline]
+) -> None:
+    pg.run("CREATE TABLE t (id int PRIMARY KEY, d text); INSERT INTO t VALUES (1, '20180305'), (2, 'oops')")
+    pipeline = cast_by("public.t", {"d": "@D(yyyyMMdd)"})
+    pipeline.run()
+    report = pipeline.verify()
+    assert report.equal and "please report" not in "".join(report.lines())
     pg.run("UPDATE t SET d = '20180306' WHERE id = 1; ALTER TABLE t RENAME d TO day")
     pg.run("INSERT INTO t VALUES (3, '20180307')")
-    said = runner.run("run", ok=False)
-    assert said.returncode == 1 and "the column d, which its casts name, is called day now" in said.stderr
-    checked = json.loads(runner.run("check", "--json", ok=False).stdout)
-    assert [f["level"] for f in checked["findings"] if f["what"] == "cast"] == ["fail"]
-    write("day")
-    runner.run("run")
+    assert "the column d, which its casts name, is called day now" in refused(pipeline)
+    pipeline = cast_by("public.t", {"day": "@D(yyyyMMdd)"})
+    pipeline.run()
     pg.run("UPDATE t SET day = '20180308' WHERE id = 3")
-    runner.run("run")
-    with Pipeline.open(str(runner.config)) as pipeline:
-        rows = pipeline.history("public.t").order("id, _hw_seq").project("id, day").fetchall()
-        waits = pipeline.waiting("public.t")
+    pipeline.run()
+    rows = pipeline.history("public.t").order("id, _hw_seq").project("id, day").fetchall()
     days = [(1, date(2018, 3, 5)), (1, date(2018, 3, 6)), (3, date(2018, 3, 7)), (3, date(2018, 3, 8))]
-    assert rows == days and len(waits) == 1
+    assert rows == days and len(pipeline.waiting("public.t")) == 1
+
+
+def test_casts_do_not_go_over_to_other_columns(
+    pg: Database, cast_by: Callable[[str, dict[str, str]], Pipeline]
+) -> None:
+    """Names are swapped, or taken by another column, under a file that is as it was."""
+    pg.run("CREATE TABLE t (id int PRIMARY KEY, day text, qty text, note text)")
+    pg.run("INSERT INTO t VALUES (1, '20180305', '7', '20200101'), (2, '20180306', 'oops', 'x')")
+    casts = {"day": "@D(yyyyMMdd)", "qty": "@L"}
+    pipeline = cast_by("public.t", casts)
+    pipeline.run()
+    pg.run(
+        "ALTER TABLE t RENAME day TO tmp; ALTER TABLE t RENAME qty TO day; ALTER TABLE t RENAME tmp TO qty"
+    )
+    pg.run("UPDATE t SET day = '20180307' WHERE id = 1")  # a number that would be a day
+    said = refused(pipeline)
+    assert "the column day is called qty now" in said and "headwater schema accept public.t" in said
+    pipeline = cast_by("public.t", {"day": "@L", "qty": "@D(yyyyMMdd)"})
+    pipeline.run()
+    rows = pipeline.history("public.t").order("_hw_seq").project("id, day, qty").fetchall()
+    assert rows == [(1, 7, date(2018, 3, 5)), (1, 20180307, date(2018, 3, 5))]
+    pg.run("ALTER TABLE t RENAME qty TO gone; ALTER TABLE t RENAME note TO qty")
+    pg.run("UPDATE t SET day = '8' WHERE id = 1")
+    said = refused(pipeline)
+    assert "the column qty is called gone now" in said
+    # The file is right as it is: the rule is for the column that has the name now.
+    assert [str(t) for t in pipeline.schema_accept(["public.t"])] == ["public.t"]
+    pipeline.run()
+    assert [f for f in pipeline.check() if f.what == "cast"] == []
+    rows = pipeline.table("public.t").project("id, day, gone, qty").fetchall()
+    assert rows == [(1, 8, "20180305", date(2020, 1, 1))]
+    assert len(pipeline.waiting("public.t")) == 1
+    assert pipeline.verify().equal
+
+
+def test_a_cast_of_many_tables_tells_of_the_one_that_renamed_its_column(
+    pg: Database, cast_by: Callable[[str, dict[str, str]], Pipeline]
+) -> None:
+    for name in ("one", "two"):
+        pg.run(f"CREATE TABLE {name} (id int PRIMARY KEY, amount text); INSERT INTO {name} VALUES (1, '7')")
+    pipeline = cast_by("*.*", {"amount": "@I"})
+    pipeline.run()
+    pg.run("ALTER TABLE two RENAME amount TO total; UPDATE two SET total = '8'; UPDATE one SET amount = '8'")
+    assert "public.two: the column amount, which its casts name, is called total now" in refused(pipeline)
+    assert pipeline.table("one").fetchall()[0][:2] == (1, 8)
+    assert pipeline.table("two").fetchall()[0][:2] == (1, 7)
+    pipeline = cast_by("*.*", {"amount": "@I", "total": "@I"})
+    pipeline.run()
+    assert pipeline.table("two").fetchall()[0][:2] == (1, 8)
+
+
+def test_what_waits_is_told_by_the_names_of_the_source(
+    pg: Database, cast_by: Callable[[str, dict[str, str]], Pipeline]
+) -> None:
+    day, big = 'Day\'s "x"', "Größe, (cm)"
+    quoted = [ident.replace('"', '""') for ident in (day, big)]
+    pg.run('CREATE TABLE t (id int PRIMARY KEY, "{}" text, "{}" text)'.format(*quoted))
+    pg.run("ALTER TABLE t ALTER 3 SET STORAGE EXTERNAL".replace("3", f'"{quoted[1]}"'))
+    pg.run("INSERT INTO t VALUES (1, 'oops', repeat('x', 9000))")
+    pipeline = cast_by("public.t", {day: "@D(yyyyMMdd)"})
+    pipeline.run()
+    pg.run(f"UPDATE t SET \"{quoted[0]}\" = '20180305'")
+    pipeline.run()
+    first, second = pipeline.waiting("public.t")
+    assert (first.columns, first.rules) == (day, f"{day}: @D(yyyyMMdd)")
+    assert first.row.keys() == {"id", day, big} and second.unset == (big,)
+    (queue,) = pipeline.quarantine()
+    assert queue.columns == day

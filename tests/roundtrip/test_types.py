@@ -6,27 +6,48 @@ What the source prints, read by a plain decoder of our own, is what every reader
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from psycopg import sql
+from pyiceberg.table import StaticTable
 
-from docs.typepage import PLACES, ROWS, delta, parquet
+from docs.typepage import ROWS, delta, iceberg, parquet
+from headwater.canonical import duckdb_type
 from headwater.demo.server import EmbeddedPostgres
+from headwater.formats.cells import glue_type
+from headwater.lake.commits import folder_of
+from headwater.model import TableId
 from headwater.sources.postgres.values import SETTINGS
 from live.pipelines import Runner
 from postgres.plain import ODD, canonical, meaning
+from roundtrip.readers import (
+    FILES,
+    ICEBERG,
+    LAKE,
+    files_of,
+    only,
+    open_spark,
+    read_by_spark,
+    read_view,
+    spelled,
+)
 from roundtrip.values import BENEATH, DECLARED, ROW_OF, SETUP, VALUES
+from servers import need
 from servers.postgres import Database
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.live
 
@@ -34,6 +55,8 @@ KINDS = list(VALUES)
 NAMES = [f"c{n}" for n in range(len(KINDS))]
 COUNT = max(map(len, VALUES.values()))
 TABLES = ("every", "plain", "bag")
+VIEWS = ("iceberg", "parquet", "orc", "csv")
+WEIRD = TableId("public", "Weird 'Näme\"/.. %2F")
 
 #: Rows of a load stay, are updated from NULL, are deleted, or change their key; the rest comes by the log.
 CHANGES = """
@@ -53,6 +76,11 @@ def arrow_of(kind: str) -> pa.DataType:
     return ROW_OF[kind].arrow
 
 
+def ident(name: str) -> str:
+    """A name in SQL and in a pattern."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def said(kind: str, text: str | None) -> str | None:
     """The canonical text of what the source printed; what is odd after a `~`, as `verify` has it."""
     if text is None or arrow_of(kind) == pa.string():
@@ -64,15 +92,15 @@ def said(kind: str, text: str | None) -> str | None:
 def read(table: pa.Table) -> dict[int, list[str | None]]:
     """id -> the canonical text of each cell."""
     columns = [_cells(table, kind, name) for kind, name in zip(KINDS, NAMES, strict=True)]
-    return dict(zip(table["id"].to_pylist(), map(list, zip(*columns, strict=True)), strict=True))
+    return dict(
+        zip(table["id"].cast(pa.int64()).to_pylist(), map(list, zip(*columns, strict=True)), strict=True)
+    )
 
 
 def _cells(table: pa.Table, kind: str, name: str) -> list[str | None]:
     column, wanted = table[name].combine_chunks(), arrow_of(kind)
-    stored = wanted == pa.time64("us") and not pa.types.is_time(column.type)
-    found = canonical(column.cast(pa.string() if stored else wanted))
-    if stored:
-        found = [None if text is None else meaning("time", text.encode()) for text in found]
+    as_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    found = spelled(column, wanted) if as_text else canonical(column.cast(wanted))
     beside = table["_hw_text"].to_pylist()
     return [
         f"~{json.loads(text)[name]}" if value is None and text and name in json.loads(text) else value
@@ -90,6 +118,8 @@ class World:
 
     def build(self) -> None:
         self.pg.run(SETUP)
+        self.pg.run(f"create table {ident(WEIRD.name)} (id int primary key, t text)")
+        self.pg.run(f"insert into {ident(WEIRD.name)} values (1, 'é'), (2, ''), (3, null)")
         for name in TABLES:
             self._create(name)
         self.runner.run("run", "--no-dbt")
@@ -126,6 +156,9 @@ class World:
     def lake(self, name: str, kind: str) -> DeltaTable:
         return DeltaTable(str(self.runner.folder / "lake" / "lake" / f"public.{name}" / kind))
 
+    def view(self, view: str, name: str, kind: str) -> Path:
+        return self.runner.folder / "lake" / "lake" / f"public.{name}" / f"{kind}_{view}"
+
     @cached_property
     def warehouse(self) -> duckdb.DuckDBPyConnection:
         con = duckdb.connect(str(self.runner.folder / "warehouse.duckdb"), read_only=True)
@@ -139,8 +172,9 @@ def world(
 ) -> Iterator[World]:
     database = Database(pg_server(15))
     database.create()
-    tables = tuple(f"public.{t}" for t in TABLES)
-    made = World(database, Runner(tmp_path_factory.mktemp("types"), database.url, tables))
+    tables = (*(f"public.{t}" for t in TABLES), f"public.{ident(WEIRD.name)}")
+    lake = {"format": list(VIEWS)}
+    made = World(database, Runner(tmp_path_factory.mktemp("types"), database.url, tables, lake=lake))
     try:
         made.build()
         yield made
@@ -162,52 +196,23 @@ def differences(
     ]
 
 
-def only(table: pa.Table, op: str) -> pa.Table:
-    """The rows of one kind."""
-    return table.filter(pc.equal(table["_hw_op"].cast(pa.string()), op))
-
-
-def _by_duckdb(lake: DeltaTable) -> pa.Table:
-    with duckdb.connect() as con:
-        con.execute("set TimeZone = 'UTC'")
-        return con.sql("select * from read_parquet($1)", params=[lake.file_uris()]).to_arrow_table()
-
-
-def _by_deltalake(lake: DeltaTable) -> pa.Table:
-    found = QueryBuilder().register("t", lake).execute("select * from t")
-    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    table = pa.table(found.read_all())
-    # Arrow's own functions do not take views yet.
-    return table.cast(pa.schema([f.with_type(views.get(f.type, f.type)) for f in table.schema]))
-
-
-READERS: dict[str, Callable[[DeltaTable], pa.Table]] = {
-    "duckdb": _by_duckdb,
-    "polars": lambda lake: pl.read_delta(lake.table_uri).to_arrow(),
-    "pyarrow": lambda lake: pa.concat_tables(
-        [pq.read_table(uri) for uri in lake.file_uris()], promote_options="default"
-    ),
-    "deltalake": _by_deltalake,
-}
-
-
 @pytest.mark.parametrize("table", ["every", "plain"])
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", LAKE)
 def test_the_lake_holds_what_the_source_prints(world: World, reader: str, table: str) -> None:
     wanted = world.source(table)
     assert len(wanted) == 3 * COUNT
-    assert differences(wanted, read(READERS[reader](world.lake(table, "mirror")))) == []
+    assert differences(wanted, read(LAKE[reader](world.lake(table, "mirror")))) == []
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", LAKE)
 def test_the_history_holds_what_the_source_printed(world: World, reader: str) -> None:
-    history = READERS[reader](world.lake("every", "history"))
+    history = LAKE[reader](world.lake("every", "history"))
     assert differences(world.first, read(only(history, "r"))) == []
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", LAKE)
 def test_a_delete_has_the_whole_old_row(world: World, reader: str) -> None:
-    changes = READERS[reader](world.lake("every", "changes"))
+    changes = LAKE[reader](world.lake("every", "changes"))
     gone = read(only(changes, "d"))
     wanted = {row: cells for row, cells in world.first.items() if row >= 3000}
     moved = world.source("every")
@@ -218,10 +223,45 @@ def test_a_delete_has_the_whole_old_row(world: World, reader: str) -> None:
 
 def test_rows_without_a_key_are_a_multiset(world: World) -> None:
     wanted = Counter(repr((row, cells)) for row, cells in world.source("bag").items())
-    for reader in READERS.values():
+    for reader in LAKE.values():
         assert Counter(repr(pair) for pair in read(reader(world.lake("bag", "mirror"))).items()) == wanted
+    for view, reader in (("csv", "duckdb"), ("orc", "pyarrow"), ("iceberg", "pyiceberg")):
+        found = read_view(view, reader, world.view(view, "bag", "mirror"))
+        assert Counter(repr(pair) for pair in read(found).items()) == wanted
     stg = world.warehouse.sql("from stg_public__bag").to_arrow_table()
     assert Counter(repr(pair) for pair in read(stg).items()) == wanted
+
+
+@pytest.mark.parametrize("table", ["every", "plain"])
+@pytest.mark.parametrize(("view", "reader"), [*FILES, *(("iceberg", reader) for reader in ICEBERG)])
+def test_the_views_hold_what_the_source_prints(world: World, view: str, reader: str, table: str) -> None:
+    found = read_view(view, reader, world.view(view, table, "mirror"))
+    assert differences(world.source(table), read(found)) == []
+    if table == "every":
+        history = read_view(view, reader, world.view(view, table, "history"))
+        assert differences(world.first, read(only(history, "r"))) == []
+
+
+@pytest.mark.slow
+def test_spark_reads_the_views(world: World) -> None:
+    """One session for all: most of its time is its start."""
+    need(shutil.which("java") is not None, "make setup  (apt-get install openjdk-17-jre-headless)")
+    wanted = world.source("every")
+    with open_spark() as spark:
+        for view in ("parquet", "orc", "csv"):
+            found = read_by_spark(spark, view, files_of(world.view(view, "every", "mirror")))
+            assert differences(wanted, read(found)) == [], view
+            history = read_by_spark(spark, view, files_of(world.view(view, "every", "history")))
+            assert differences(world.first, read(only(history, "r"))) == [], view
+            weird = world.runner.folder / "lake" / f"{folder_of(WEIRD, 'mirror')}_{view}"
+            rows = read_by_spark(spark, view, files_of(weird)).select(["id", "t"]).to_pylist()
+            assert sorted((int(r["id"]), r["t"]) for r in rows) == [(1, "é"), (2, ""), (3, None)]
+        for view in ("parquet", "orc"):
+            schema = read_schema(spark, view, files_of(world.view(view, "every", "mirror")))
+            for kind, name in zip(KINDS, NAMES, strict=True):
+                # Spark's own word for a moment without a zone; Hive has one word for both.
+                found = schema[name].replace("timestamp_ntz", "timestamp")
+                assert found == glue_type(view, arrow_of(kind)), (view, kind)
 
 
 @pytest.mark.parametrize("table", ["every", "plain"])
@@ -261,15 +301,24 @@ def test_every_type_of_the_page_is_here() -> None:
 
 def test_each_place_has_the_type_that_the_page_says(world: World) -> None:
     fields = {f.name: f.type for f in world.lake("every", "mirror").schema().fields}
+    table = StaticTable.from_metadata(str(world.view("iceberg", "every", "mirror")))
+    fielded = {f.name: str(f.field_type) for f in table.schema().fields}
     raw = next((world.runner.folder / "lake" / "raw").rglob("public.every/**/*.parquet"))
     file = pq.ParquetFile(raw).schema
     described = dict(row[:2] for row in world.warehouse.execute("describe stg_public__every").fetchall())
     for name, kind in zip(NAMES, KINDS, strict=True):
         arrow = arrow_of(kind)
         assert str(fields[name].type) == delta(arrow).split(" `")[0], kind
+        assert fielded[name] == iceberg(arrow).split(" `")[0], kind
         column = next(c for c in map(file.column, range(len(file))) if c.name == name)
         assert _physical(column) == parquet(arrow), kind
-        assert described[name] == PLACES[3][1](arrow), kind
+        assert described[name] == duckdb_type(arrow), kind
+
+
+def read_schema(spark: SparkSession, view: str, files: list[str]) -> dict[str, str]:
+    """Column -> its type in Spark's words."""
+    found = spark.read.parquet(*files) if view == "parquet" else spark.read.orc(files)
+    return {field.name: field.dataType.simpleString() for field in found.schema.fields}
 
 
 def _physical(column: pq.ColumnSchema) -> str:

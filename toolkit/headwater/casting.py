@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from headwater.casts import arrow_type
+from headwater.config import TableSpec
 from headwater.deliver import Parts
 from headwater.errors import SchemaConflict
 from headwater.fold import retyped
 from headwater.model import TableId, TableInfo, TableSchema
+from headwater.quarantine import changed_rules
 from headwater.quarantine.problems import Problem, find_problems
 from headwater.quarantine.rows import is_recast, waiting_keys
-from headwater.refresh.review import refuse_casts
+from headwater.refresh.review import find_moved, refuse_casts
 from headwater.verify import Apart
 
 
@@ -35,12 +37,21 @@ def stale_casts(parts: Parts, infos: Iterable[TableInfo], tables: Sequence[Table
         table = info.schema.table
         spec = parts.config.spec(table) if table in state and table in wanted else None
         if spec is not None and spec.casts:
-            held = parts.lake.schema(table, "changes")
             try:
-                refuse_casts(spec, [held] if held else [], info.schema)
+                _refuse_stale(parts, spec, info.schema)
             except SchemaConflict as refused:
                 found.append(Problem(table, str(refused), refused.hint))
     return found
+
+
+def _refuse_stale(parts: Parts, spec: TableSpec, newest: TableSchema) -> None:
+    held = parts.lake.open(spec.table, "changes")
+    if held is None:
+        return
+    refuse_casts(spec, [held.schema], newest)
+    changed = changed_rules(spec, held, recast=is_recast(parts.lake, spec))
+    if moved := find_moved(spec, held.schema, changed, newest):
+        raise moved
 
 
 def _with_gone(parts: Parts, schema: TableSchema) -> TableSchema:

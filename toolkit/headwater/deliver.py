@@ -11,7 +11,7 @@ from time import monotonic
 
 from headwater import memo
 from headwater.config import Config, Names, TableSpec, WarehouseConfig
-from headwater.errors import HeadwaterError
+from headwater.errors import CastFailed, ConfigError, HeadwaterError, SchemaConflict, SchemaRefused
 from headwater.events import Value
 from headwater.failpoints import reach
 from headwater.formats import Catalog, Formats, Shown
@@ -28,6 +28,8 @@ from headwater.tally import Tally
 
 #: A table that failed is tried again after a second, then ever more seldom, down to once in so many seconds.
 SELDOM = 300.0
+#: What comes again as long as log, lake and configuration are as they are: it waits for more of the log.
+_LASTING = (CastFailed, ConfigError, SchemaConflict, SchemaRefused)
 
 Tell = Callable[[str, TableId | None, Mapping[str, Value]], None]
 
@@ -72,11 +74,20 @@ def _place(config: Config, warehouse: WarehouseConfig) -> str:
 
 @dataclass(slots=True)
 class _Late:
-    """A table that waits: the entry behind which it has to be folded, and when to try again."""
+    """A table that waits: the entry behind which it has to be folded, and when to try again.
+
+    failed, upto  why it waits, and up to which entry it was looked at
+    """
 
     after: int
     delay: float = 0.0
     due: float = 0.0
+    failed: HeadwaterError | None = None
+    upto: int = -1
+
+    def lasts(self, last: int) -> bool:
+        """Whether it would fail as it did, with a log that ends with entry `last`."""
+        return isinstance(self.failed, _LASTING) and self.upto == last
 
 
 class Delivery:
@@ -89,11 +100,13 @@ class Delivery:
         self._parts, self._specs, self._tell, self._guard = parts, specs, tell, guard
         self._folded: memo.Folded | None = None  # of the tables that do not wait
         self._late: dict[TableId, _Late] = {}
+        self._seen = -1  # the newest entry of the log when it was last looked at
 
     @property
     def due(self) -> float | None:
         """In how many seconds a table that failed is to be tried again; None when there is none."""
-        waiting = [late.due - monotonic() for late in self._late.values() if late.delay]
+        late = [its for its in self._late.values() if its.delay and not its.lasts(self._seen)]
+        waiting = [its.due - monotonic() for its in late]
         return max(0.0, min(waiting)) if waiting else None
 
     def folded(self) -> memo.Folded:
@@ -108,16 +121,20 @@ class Delivery:
     ) -> Mapping[TableId, HeadwaterError]:
         """Fold what is new in the log; returns the tables that failed, after the others are done.
 
-        hurry   those that failed before are tried again now, else when their time has come
+        hurry   those that failed before are tried again now, else when their time has come; what lasts until
+                there is more in the log is only returned once more
         again   look at these tables even where nothing is new: rows of them were given up
         """
         known, last = self.folded(), self._parts.log.last()
         if last is None:
             return {}
+        self._seen = last.seq
         whole = {t for t, s in self._parts.log.tables().items() if s.complete}
         for table in self._specs.keys() - whole - self._late.keys():
             self._late[table] = _Late(known.through)
         groups = self._groups(known.through, last.seq, whole, hurry=hurry)
+        lasting = {t: late.failed for t, late in self._late.items() if late.failed and late.lasts(last.seq)}
+        lasting = {t: error for t, error in lasting.items() if hurry and t not in again}
         rules = {t: made for t, s in self._specs.items() if (made := wanted_making(s, None))}
         for table in (whole & self._specs.keys()) - self._late.keys():
             # By other casts a table is folded from the start of the log.
@@ -126,7 +143,7 @@ class Delivery:
                 groups[-1] = groups.get(-1, set()) | {table}
         groups = {after: tables for after, tables in groups.items() if tables}
         if not groups:
-            return {}
+            return lasting
         self._guard()
         marks: dict[TableId, int] = dict(known.marks)
         failed: dict[TableId, HeadwaterError] = {}
@@ -139,7 +156,7 @@ class Delivery:
         # The next process looks from where the table that waits longest was left.
         through = min([last.seq, *(late.after for late in self._late.values())])
         memo.save_folded(self._parts.state, self._parts.config.name, replace(self._folded, through=through))
-        return failed
+        return {**lasting, **failed}
 
     def hand_off(self, tally: Tally, folded: memo.Folded, *, build: bool = True) -> None:
         """Show and build: neither waits for the other to succeed."""
@@ -238,7 +255,7 @@ class Delivery:
             groups[through] |= self._specs.keys() - self._late.keys()
         now = monotonic()
         for table, late in self._late.items():
-            if table in whole and (hurry or now >= late.due):
+            if table in whole and (hurry or now >= late.due) and not late.lasts(last):
                 groups[late.after].add(table)
         return {after: tables for after, tables in groups.items() if tables}
 
@@ -259,7 +276,7 @@ class Delivery:
                 misfits = {"parked": done.parked, "nulled": done.nulled}
                 tally.count(table).update(misfits)
                 self._tell("table.quarantined", table, misfits)
-        self._put_off(tables, failed, after)
+        self._put_off(tables, failed, span)
         # Not from `results`: what an earlier run folded and did not live to note down counts as well. Not
         # beyond `upto`: what was logged since may not be folded yet, and a mark says that it is.
         for entry in parts.log.entries(after, upto):
@@ -269,14 +286,18 @@ class Delivery:
             marks.update(dict.fromkeys(moved & tables - failed.keys(), entry.seq))
         return failed
 
-    def _put_off(self, tables: set[TableId], failed: Mapping[TableId, HeadwaterError], after: int) -> None:
+    def _put_off(
+        self, tables: set[TableId], failed: Mapping[TableId, HeadwaterError], span: tuple[int, int]
+    ) -> None:
+        after, upto = span
         for table in tables - failed.keys():
             self._late.pop(table, None)
         for table, error in failed.items():
             before = self._late.get(table)
             delay = min(SELDOM, max(1.0, 2 * before.delay if before else 0.0))
-            self._late[table] = _Late(after, delay, monotonic() + delay)
-            self._tell("table.failed", table, {"error": str(error), "seconds": delay})
+            self._late[table] = late = _Late(after, delay, monotonic() + delay, error, upto)
+            again = None if late.lasts(upto) else delay
+            self._tell("table.failed", table, {"error": str(error), "hint": error.hint, "seconds": again})
 
 
 def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], made: Mapping[TableId, str]) -> str:

@@ -169,7 +169,8 @@ class Follow:
                 away += self._hold_off("run.retrying", failed, min(60.0, max(1.0, away)))
 
     def _started(self) -> Capture:
-        capture = self._runner.capture(RawLog(self._runner.parts.storage), self._allow, self._tell)
+        log, again = RawLog(self._runner.parts.storage), self._reached is not None
+        capture = self._runner.capture(log, self._allow, self._tell, again=again)
         done = capture.start()
         self._reached = done.reached
         note = Tally("follow")

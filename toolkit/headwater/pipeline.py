@@ -301,7 +301,8 @@ class Pipeline:
     def schema_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
         """Let in, once, what the policies of these tables keep out: columns, a truncate, the loss of a table.
 
-        Returns the tables that moved.
+        So do casts that are right as they are, though columns are called otherwise now. Returns the tables
+        that moved.
         """
         from headwater.coming import gone_tables
         from headwater.refresh import refresh
@@ -311,7 +312,7 @@ class Pipeline:
         specs = {t: replace(self.config.spec(t), policies=p) for t, p in chosen.items()}
         with hold(self.parts.state, self.config.name):
             log, lake = self.parts.log, self.parts.lake
-            moved = refresh(log, lake, specs, memory_limit=self.config.memory_limit)
+            moved = refresh(log, lake, specs, memory_limit=self.config.memory_limit, accept=True)
             infos = {i.schema.table: i for i in self.parts.source.tables()}
             gone = [g.table for g in gone_tables(self.parts, infos) if g.table in chosen]
             last = log.last()

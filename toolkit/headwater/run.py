@@ -92,17 +92,19 @@ class Runner:
         """Hand what the lake holds to the warehouse; None when it has all of it already."""
         return self._delivery.build(Tally("build"), self._delivery.folded(), full_refresh=full_refresh)
 
-    def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell) -> Capture:
-        """The capture step over the chosen tables, through a session of the raw log."""
-        return Capture(
-            self.parts.source,
-            log,
-            self._tables,
-            tell,
-            guard,
-            spared=self._refused.keys(),
-            leaving=self._leaving,
-        )
+    def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell, *, again: bool = False) -> Capture:
+        """The capture step over the chosen tables, through a session of the raw log.
+
+        `again`: the source is as it is now. What is gone from it since is left as it is until the next start.
+        """
+        tables, leaving = self._tables, set(self._leaving)
+        if again:
+            there = {info.schema.table: info for info in self.parts.source.tables()}
+            chosen = [info.schema.table for info in tables]
+            tables = [there[table] for table in chosen if table in there]
+            leaving |= {table for table in chosen if table not in there}
+        spared = self._refused.keys()
+        return Capture(self.parts.source, log, tables, tell, guard, spared=spared, leaving=leaving)
 
     def delivery(self, parts: Parts, tell: Tell) -> Delivery:
         """The steps behind capture, over `parts`."""

@@ -157,7 +157,8 @@ class Gauges:
         if table:
             gauge = self._tables.get(table, TableGauge(table))
             self._tables[table] = replace(gauge, phase="failed", at=self.clock())
-        hint = f"nothing to do: it is tried again in {data.get('seconds')} s"
+        seconds = data.get("seconds")
+        hint = f"nothing to do: it is tried again in {seconds} s" if seconds else str(data.get("hint") or "")
         self._say("error", f"{about}{_WRONG[kind]}: {data.get('error')}", hint)
 
     def _note(self, kind: str, data: Mapping[str, Value]) -> None:

@@ -117,7 +117,9 @@ def describe(event: Event) -> str:
         case "run.started":
             said = f"{event.pipeline}: {data.get('mode', '')} run {data.get('run_id', '')}"
         case "run.retrying" | "table.failed" | "refresh.failed" | "handoff.failed" | "record.failed":
-            said = f"{printable(str(data.get('error', '')))}; trying again in {data.get('seconds')} s"
+            seconds = data.get("seconds")
+            said = printable(str(data.get("error", "")))
+            said += "" if seconds is None else f"; trying again in {seconds} s"
         case "wal.warning":
             said = ": ".join(printable(str(data.get(name))) for name in ("level", "says"))
             said += f"; try: {printable(str(data.get('hint')))}"

@@ -70,11 +70,11 @@ TYPES: Mapping[str, pa.DataType] = {
 _TIME_TEXT = "text `HH:MM:SS.ffffff`"
 _PARQUET: Mapping[str, Cell] = {
     "bool": Cell("boolean", "boolean"),
-    "int8": Cell("int", "tinyint"),
-    "int16": Cell("int", "smallint"),
+    "int8": Cell("tinyint", "tinyint"),
+    "int16": Cell("smallint", "smallint"),
     "int32": Cell("int", "int"),
     "int64": Cell("bigint", "bigint"),
-    "uint8": Cell("int", "smallint"),
+    "uint8": Cell("smallint", "smallint"),
     "uint16": Cell("int", "int"),
     "uint32": Cell("bigint", "bigint"),
     "uint64": Cell("decimal(20, 0)", "decimal(20,0)"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from headwater.config import Config, TableSpec
 from headwater.errors import HeadwaterError
+from headwater.fold import retyped
 from headwater.formats import Formats, kinds, refuse
 from headwater.lake.delta import Lake
 from headwater.model import Finding, TableSchema
@@ -25,7 +26,7 @@ class ViewStatus:
 
 
 def check_formats(config: Config, schemas: Sequence[TableSchema]) -> Iterator[Finding]:
-    """What the published formats of tables cannot hold."""
+    """What the published formats of tables cannot hold of their columns, as these are cast."""
     if config.glue is not None and not config.publishes:
         found = "no table has a format that is registered there"
         yield Finding("warn", "lake.glue", found, "lake: {format: iceberg, glue: {database: ...}}")
@@ -35,7 +36,7 @@ def check_formats(config: Config, schemas: Sequence[TableSchema]) -> Iterator[Fi
             continue
         finding = Finding("ok", "format", ", ".join(("delta", *spec.formats)), table=schema.table)
         try:
-            refuse(spec, schema, registered=config.glue is not None)
+            refuse(spec, retyped(schema, spec.casts), registered=config.glue is not None)
         except HeadwaterError as failed:
             finding = replace(finding, level="fail", found=str(failed), fix=failed.hint)
         yield finding

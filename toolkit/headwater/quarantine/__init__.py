@@ -21,6 +21,9 @@ from headwater.model import META, TableSchema
 #: The note of a quarantine in which rows were given up: another one each time.
 DROPS = "drops"
 
+#: The note of `changes`: the casts by which the table was folded, as JSON: the column's name -> the rule.
+RULES = "rules"
+
 #: What a row has beside its key and the meta columns.
 OWN: Mapping[str, pa.DataType] = {
     "_hw_entry": pa.int64(),
@@ -48,10 +51,30 @@ def wanted_making(spec: TableSpec, quarantine: Held | None) -> str:
     """Names the rules that a table is to be folded by, and the rows given up; "" for no casts."""
     if not spec.casts:
         return ""
-    rules = {column: cast.words() for column, cast in spec.casts.items()}
+    rules = _rules(spec)
     drops = quarantine.notes.get(DROPS, "") if quarantine else ""
     said = json.dumps([rules, spec.on_cast_error == "null", drops], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def written_rules(spec: TableSpec) -> str:
+    """The casts of a table as the note `RULES` has them."""
+    return json.dumps(_rules(spec), sort_keys=True)
+
+
+def changed_rules(spec: TableSpec, changes: Held, *, recast: bool) -> frozenset[str]:
+    """The columns, by name, whose cast is not what it was when the table was folded.
+
+    changes  its lake table, which need not be of the rules it has now: `recast` says that
+    """
+    now = _rules(spec)
+    # A lake of before the note was written only tells whether anything changed.
+    before = json.loads(changes.notes[RULES]) if RULES in changes.notes else {} if recast else now
+    return frozenset(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def _rules(spec: TableSpec) -> dict[str, dict[str, str | list[str]]]:
+    return {column: cast.words() for column, cast in spec.casts.items()}
 
 
 def next_making(wanted: str, before: str) -> str:

@@ -30,7 +30,7 @@ _OPS = {"r": "read", "c": "insert", "u": "update", "d": "delete"}
 class Waiting:
     """One row that waits, in the order of the log.
 
-    columns   those that do not fit; none for a change that only queues behind one that does not
+    columns   those that do not fit, by their names at the source; none for a change that only queues behind
     rules     the type changes of these columns
     row       the row as the source wrote it; columns in `unset` were not sent and are as before
     """

@@ -18,11 +18,12 @@ from headwater.lake import KINDS, Change, Held, Kind
 from headwater.lake.delta import Lake
 from headwater.lake.tail import ACCEPTED, MADE, THROUGH, through
 from headwater.model import Mark, TableId, TableSchema
-from headwater.quarantine import making_number, next_making, rules_of, wanted_making
+from headwater.quarantine import changed_rules, making_number, next_making, rules_of, wanted_making
 from headwater.raw import RawLog
 from headwater.refresh.compaction import Compaction
 from headwater.refresh.parts import Work
 from headwater.refresh.policy import has_tail, is_due, is_small
+from headwater.refresh.review import find_moved
 from headwater.refresh.step import Counts, Step
 from headwater.refresh.upkeep import keep_up
 
@@ -63,11 +64,13 @@ def refresh(  # noqa: PLR0913
     after: int = -1,
     memory_limit: str,
     failed: dict[TableId, HeadwaterError] | None = None,
+    accept: bool = False,
 ) -> Mapping[TableId, Refreshed]:
     """Fold every unread entry of the log into the lake; returns the tables that moved.
 
     after   every table is known to be folded through this entry: only a shortcut, -1 looks at all of them
     failed  takes the error of each table that failed, and nothing is raised for them
+    accept  a person says that the casts are right as they are, though columns are called otherwise now
 
     A table whose newest snapshot has not ended yet waits and is not in the result: `after` of the next call
     must not pass it. One that fails does not stop the others; the first failure is raised when they are done.
@@ -82,6 +85,10 @@ def refresh(  # noqa: PLR0913
         for table, batches in unread.items():
             try:
                 work = open_work(con, lake, specs[table], room)
+                if moved_casts := _moved_casts(work, log):
+                    if not accept:
+                        raise moved_casts
+                    work = open_work(con, lake, specs[table], room, anew=True)
                 before = {kind: its.version for kind, its in (*work.held.items(), *work.old.items()) if its}
                 again = "changes" in work.old
                 moved = _fold(work, log, _collect(log, {table}, -1)[table] if again else batches)
@@ -111,10 +118,21 @@ def compact(lake: Lake, specs: Mapping[TableId, TableSpec], *, memory_limit: str
     return done
 
 
-def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int) -> Work:
+def _moved_casts(work: Work, log: RawLog) -> SchemaConflict | None:
+    """The error for casts that would come over other columns than they were made for."""
+    spec, changes = work.spec, work.held["changes"] or work.old.get("changes")
+    if not spec.casts or changes is None:
+        return None
+    newest = log.schema(spec.table, log.tables()[spec.table].schema)
+    changed = changed_rules(spec, changes, recast="changes" in work.old)
+    return find_moved(spec, changes.schema, changed, newest)
+
+
+def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int, *, anew: bool = False) -> Work:
     """The lake tables of a table, without those that were folded by other casts than it has now.
 
     These are left as they are until the first commit to each; readers go by the note of `changes`.
+    `anew`: as if the casts were others, for they are of other columns.
     """
     held: dict[Kind, Held | None] = {kind: lake.open(spec.table, kind) for kind in KINDS}
     changes = held["changes"]
@@ -124,7 +142,7 @@ def open_work(con: DuckDBPyConnection, lake: Lake, spec: TableSpec, room: int) -
     held["quarantine"] = lake.open(spec.table, "quarantine")
     wanted = wanted_making(spec, held["quarantine"])
     made = changes.notes.get(MADE, "") if changes else ""
-    again = changes is not None and rules_of(made) != wanted
+    again = changes is not None and (anew or rules_of(made) != wanted)
     if again or changes is None:
         made = next_making(wanted, max(said, key=making_number, default=""))
     old = {kind: its for kind, its in held.items() if its and (again or its.notes.get(MADE, "") != made)}

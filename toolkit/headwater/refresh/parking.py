@@ -46,6 +46,8 @@ class Parking:
         self._schema = bench.schema
         self._policy = work.spec.on_cast_error or "quarantine"
         names = {ident(c): c.name for c in bench.schema.columns}
+        #: What people are told: the columns as the source calls them.
+        self._called = {c.name: c.source_name for c in bench.schema.columns}
         casts = {
             names[ident(c)]: its
             for schema in seen
@@ -219,12 +221,12 @@ class Parking:
         name, text = next((name, text) for name, text in cells if text is not None)
         value = repr(text) if len(text) <= 80 else f"{text[:80]!r}..."
         of = f" (key {', '.join('NULL' if k is None else str(k)[:80] for k in shown[:-1])})" if key else ""
-        table = self._work.spec.table
+        table, called = self._work.spec.table, self._called[name]
         raise CastFailed(
-            f"{table}: {name} = {value} does not fit {self._rules[name]}{of}, "
+            f"{table}: {called} = {value} does not fit {self._rules[name]}{of}, "
             f"change {seq} of raw log entry {entry}",
-            hint=f"mend the rule of {name} in `cast`, or choose on_cast_error: quarantine; or mend the row, "
-            f"then: {read_again(table)}",
+            hint=f"mend the rule of {called} in `cast`, or choose on_cast_error: quarantine; or mend the row,"
+            f" then: {read_again(table)}",
         )
 
     # What becomes of it.
@@ -268,15 +270,18 @@ class Parking:
         """SQL of the rows that wait, with the source's texts."""
         texts = []
         for schema, paths in pieces:
-            names, held = [c.name for c in schema.columns], held_types(schema)
-            shown = [shown_text(name, held[name], beside=True) for name in names]
+            called, held = {c.name: c.source_name for c in schema.columns}, held_types(schema)
+            shown = [shown_text(name, held[name], beside=True) for name in called]
             files = ", ".join(map(literal, paths))
             texts.append(
-                f"SELECT _hw_seq, coalesce({json_of(names, shown)}, '{{}}') AS _hw_row, "
-                "CASE WHEN len(_hw_unset) > 0 THEN CAST(to_json(_hw_unset) AS VARCHAR) END AS _hw_left "
-                f"FROM read_parquet([{files}])"
+                f"SELECT _hw_seq, coalesce({json_of([*called.values()], shown)}, '{{}}') AS _hw_row, "
+                f"CASE WHEN len(_hw_unset) > 0 THEN CAST(to_json({_renamed(called)}) AS VARCHAR) END "
+                f"AS _hw_left FROM read_parquet([{files}])"
             )
-        flags = {odd_text(n): (literal(n), literal(f"{n}: {rule}")) for n, rule in self._rules.items()}
+        flags = {
+            odd_text(n): (literal(self._called[n]), literal(f"{self._called[n]}: {rule}"))
+            for n, rule in self._rules.items()
+        }
         names = [f"CASE WHEN {text} IS NOT NULL THEN {told} END" for text, (told, _) in flags.items()]
         rules = [f"CASE WHEN {text} IS NOT NULL THEN {told} END" for text, (_, told) in flags.items()]
         wrong = self._wrong if flags else "FALSE"
@@ -295,6 +300,16 @@ class Parking:
 def _joined(texts: Sequence[str], condition: str) -> str:
     """SQL of the texts that are not null, joined by a comma; NULL without the condition."""
     return f"CASE WHEN {condition} THEN concat_ws(', ', {', '.join(texts) or 'NULL'}) END"
+
+
+def _renamed(called: Mapping[str, str]) -> str:
+    """SQL of `_hw_unset` with the names that the source has for the columns."""
+    cases = " ".join(f"WHEN {literal(n)} THEN {literal(said)}" for n, said in called.items() if n != said)
+    return (
+        f"list_transform(_hw_unset, lambda _hw_name: CASE _hw_name {cases} ELSE _hw_name END)"
+        if cases
+        else "_hw_unset"
+    )
 
 
 def _said(words: Mapping[str, object]) -> str:

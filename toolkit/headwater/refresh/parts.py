@@ -23,6 +23,7 @@ from headwater.lake.placing import PLAIN, Placing
 from headwater.lake.tail import ACCEPTED, MADE
 from headwater.lake.touched import Target
 from headwater.model import TableId
+from headwater.quarantine import RULES, written_rules
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -53,7 +54,7 @@ class Work:
     def making(self) -> Mapping[str, str]:
         """What the commits say of `made`."""
         accepted = {ACCEPTED: str(self.accepted)} if self.accepted >= 0 else {}
-        return {MADE: self.made, **accepted} if self.made else {}
+        return {MADE: self.made, RULES: written_rules(self.spec), **accepted} if self.made else {}
 
     def commit(self, kind: Kind, change: Change) -> None:
         """Commit one lake table."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from headwater.columns import ident
 from headwater.config import TableSpec, quote_table
@@ -48,6 +48,31 @@ def refuse_casts(spec: TableSpec, known: Sequence[TableSchema], newest: TableSch
                 f" name, is called {now} now",
                 hint=f"name {now} in the table's `cast`, then: headwater run",
             )
+
+
+def find_moved(
+    spec: TableSpec, before: TableSchema, changed: Set[str], newest: TableSchema
+) -> SchemaConflict | None:
+    """The error for a column that another cast has since it is called otherwise; None where there is none.
+
+    Names were swapped, or a column took the name of one that is cast. `changed`: the names whose
+    cast is not as it was (`quarantine.changed_rules`): who changed it since knows what it is for.
+    """
+    names = {c.origin: c.source_name for c in newest.columns if c.origin}
+    for column in (c for c in before.columns if not c.retired):
+        was, now = column.source_name, names.get(column.origin)
+        if now in (None, was) or not changed.isdisjoint((was, now)):
+            continue  # it is called as before, gone, or was looked after
+        given_up = now not in spec.casts and was not in {c.source_name for c in newest.columns}
+        if spec.casts.get(was) != spec.casts.get(now) and not given_up:  # that is for `refuse_casts` to say
+            line = spec.cast_lines.get(now) or spec.cast_lines.get(was, "")
+            where = f"{line}: {spec.table}" if line else f"{spec.table}"
+            return SchemaConflict(
+                f"{where}: the column {was} is called {now} now, and its casts are as they were",
+                hint="name the columns in the table's `cast` as they are called now, then: headwater run; or,"
+                f" if they are right as they are: {accept_command(spec.table)}",
+            )
+    return None
 
 
 def refuse_left_out(spec: TableSpec, before: TableSchema, grown: TableSchema) -> None:
