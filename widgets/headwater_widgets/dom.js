@@ -95,13 +95,13 @@ function refresh(holder, said, make) {
   holder.replaceChildren(...[make(said)].flat());
 }
 
-function diffView(diff) {
+function diffView(diff, label = "changes of the file") {
   const all = diff.split("\n").slice(2);
   const lines = all.slice(0, DIFF_LINES).map((line) => {
     const kind = line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : line.startsWith("@") ? "at" : "same";
     return h("span", { class: `hw-diff-${kind}` }, printable(line) + "\n");
   });
-  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": "changes of the file" }, lines,
+  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": label }, lines,
     all.length > DIFF_LINES ? h("span", { class: "hw-diff-at" }, `… and ${number(all.length - DIFF_LINES)} lines more`) : null);
 }
 
