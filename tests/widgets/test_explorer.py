@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+import headwater_widgets.trying
 from headwater import Pipeline
 from headwater.demo.server import EmbeddedPostgres
 from headwater.errors import ConfigError
-from headwater_widgets import RowExplorer, SchemaTimeline
+from headwater_widgets import RowExplorer, SchemaTimeline, TablePicker
 from headwater_widgets.view import View
 from servers.postgres import Database
 
@@ -137,7 +138,7 @@ def test_a_row_through_its_key_change(explorer: RowExplorer, said: list[Mapping[
     ask(explorer, "row", step=4)
     cells = {name: (now, changed, was) for name, now, changed, was in last(said, "row")["cells"]}
     assert list(cells) == ["id", "customer", "total", "paid", "remark"], "the columns of then, none of before"
-    assert cells["paid"][0] == ["\\x00\\x01", 8] and cells["remark"][1] and cells["remark"][2] is None
+    assert cells["paid"][0] == ["\\x00\\x01", 8] and cells["remark"][1] and cells["remark"][2][1] == len(LONG)
     assert len(cells["customer"][0][0]) == 64 and "ann@x.org" not in json.dumps(said)
     ask(explorer, "cell", step=1, column="note", side="row", ask=5)
     assert last(said, "cell") == {"kind": "cell", "ask": 5, "text": LONG}
@@ -268,3 +269,77 @@ def test_versions_and_a_change_that_is_let_in(path: Path, said: list[Mapping[str
     ask(timeline, "accept", index=names.index("frozen"))
     assert last(said, "accepted")["moved"] == []
     timeline.close()
+
+
+def attempt(picker: TablePicker, said: Sequence[Mapping[str, Any]], name: str, field: str, text: str) -> Any:
+    names = [t[1] for t in json.loads(last(said, "tables")["tables"])]
+    picker._receive(picker, {"kind": "try", "index": names.index(name), "field": field, "text": text}, None)
+    assert picker._trying.wait()
+    return last(said, "tried")
+
+
+def test_partitions_and_filters_are_tried_while_they_are_typed(
+    path: Path, said: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picker = TablePicker(path)
+    text = path.read_text()
+    found = attempt(picker, said, "stock", "partition", "/@1(in=%s)")
+    assert found["folders"] == [f"in=s{n}" for n in range(5)]
+    assert last(said, "tried")["says"] == ["7 folders for 59 rows"]
+    read = headwater_widgets.trying.take_sample
+    monkeypatch.setattr(headwater_widgets.trying, "take_sample", lambda *given: pytest.fail("read again"))
+    assert attempt(picker, said, "stock", "partition", "/@item(i=%.1i)")["folders"][:2] == ["i=0", "i=10"]
+    assert attempt(picker, said, "stock", "where", "pieces > 50 and shop <> 's6'")["kept"] == 9
+    assert last(said, "tried")["looked"] == 59
+    for field, wrong, says in (
+        ("partition", "/@1(in=%z)", "unknown code"), ("partition", "/@nope(%s)", "no column `nope`"),
+        ("partition", "/@1(shop=%s)", "a column of the table too"), ("where", "pieces > ", "expected"),
+        ("where", "piece > 1", "piece"), ("initial_where", "pieces ~ 1", "sign"),
+    ):  # fmt: skip
+        found = attempt(picker, said, "stock", field, wrong)
+        assert says in found["error"] and "^" in found["error"] and found["hint"], found
+    assert attempt(picker, said, "stock", "where", " ") == {
+        "kind": "tried",
+        "index": found["index"],
+        "field": "where",
+    }
+    monkeypatch.setattr(headwater_widgets.trying, "take_sample", read)
+    # What is masked stays so: folders have the hash, and a filter is not told on values.
+    found = attempt(picker, said, "orders", "partition", "/@2(c=%8s)")
+    assert "folders" in found, found
+    [folder, *_] = found["folders"]
+    assert len(folder) == 10 and "ann" not in folder
+    assert "is masked" in attempt(picker, said, "orders", "where", "customer = 'ann@x.org'")["says"][0]
+    assert path.read_text() == text and not picker.diff
+    picker.close()
+
+
+def test_key_and_types_are_chosen_by_column(path: Path, said: list[Mapping[str, Any]]) -> None:
+    picker = TablePicker(path)
+    names = [t[1] for t in json.loads(last(said, "tables")["tables"])]
+
+    def tell(kind: str, name: str, **more: object) -> None:
+        picker._receive(picker, {"kind": kind, "index": names.index(name), **more}, None)
+
+    tell("key", "visits", column="page", on=True)
+    tell("key", "visits", column="at", on=True)
+    tell("cast", "visits", column="page", text="{to: date, format: yyyyMMdd}")
+    assert "+    key: [page, at]\n+    cast: {page: {to: date, format: yyyyMMdd}}" in picker.diff
+    tell("table", "visits")
+    assert [(c["name"], c["key"], c["cast"]) for c in last(said, "table")["columns"]] == [
+        ("at", True, ""), ("page", True, "{to: date, format: yyyyMMdd}"),
+    ]  # fmt: skip
+    tell("cast", "visits", column="page", text="dat")
+    assert last(said, "failed")["message"]
+    tell("cast", "visits", column="page", text="")
+    tell("key", "visits", column="at", on=False)
+    tell("key", "visits", column="page", on=False)
+    assert not picker.diff
+    # The source's own key needs no words, and is what stands there when ours is taken away.
+    tell("key", "stock", column="item", on=False)
+    assert "key: [shop]" in picker.diff
+    tell("key", "stock", column="shop", on=False)
+    assert not picker.diff
+    tell("table", "orders")
+    assert [c["cast"] for c in last(said, "table")["columns"]][2] == "decimal(10,2)"
+    picker.close()

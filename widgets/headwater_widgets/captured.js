@@ -83,7 +83,7 @@ function tableChoice(choose) {
 
 // A value: [text, characters]; null where nobody knows it. NULL, an empty text and the word NULL differ.
 function cellView(cell, whole) {
-  if (!cell) return h("span", { class: "hw-null", title: "the log did not carry it" }, "not known");
+  if (!cell) return h("span", { class: "hw-null", title: "the column was not there, or the log did not carry it" }, "not known");
   const [text, length] = cell;
   if (text === null) return h("span", { class: "hw-null" }, "NULL");
   if (text === "") return h("span", { class: "hw-null" }, "empty text");
@@ -99,11 +99,6 @@ function cellView(cell, whole) {
     });
   } }, `show all ${number(length)} characters`);
   return [shown, h("span", { class: "hw-soft" }, "… "), whole ? more : h("span", { class: "hw-says" }, `${number(length)} characters`)];
-}
-
-// Line ends stay line ends; everything else that cannot be seen is written as an escape.
-function lines(text) {
-  return text.split("\n").map(printable).join("\n");
 }
 
 // Lines of [name, text], each with a button that copies it.

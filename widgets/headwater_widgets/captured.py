@@ -31,7 +31,8 @@ class CapturedView(View):
         self.table: TableId | None = None
         self._tables: list[TableId] = []
         self._problem: HeadwaterError | None = None
-        self._worker = Worker(self._open, self._failed)
+        self._reader: Pipeline | None = None  # the worker's alone
+        self._worker = Worker(self._let_go)
         super().__init__()
 
     def wait(self, seconds: float = 30.0) -> bool:
@@ -58,7 +59,20 @@ class CapturedView(View):
     def later(self, kind: str, work: Callable[[Pipeline], None]) -> None:
         """Do something beside the kernel, and say so meanwhile."""
         self.tell("reading")
-        self._worker.do(kind, work)
+
+        def careful() -> None:
+            try:
+                self._reader = self._reader or self._open()
+                work(self._reader)
+            except Exception as failed:  # noqa: BLE001  a person must get a sentence, also for a bug
+                self._failed(failed)
+
+        self._worker.do(kind, careful)
+
+    def _let_go(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _failed(self, failed: BaseException) -> None:
         said = describe(failed)

@@ -33,6 +33,11 @@ function printable(text) {
   return String(text).replace(HIDDEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
+// Line ends stay line ends; everything else that cannot be seen is written as an escape.
+function lines(text) {
+  return text.split("\n").map(printable).join("\n");
+}
+
 function bytes(count) {
   if (count === null || count === undefined) return "–";
   for (const [unit, step] of UNITS) {

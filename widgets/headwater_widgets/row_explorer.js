@@ -97,7 +97,7 @@ function render({ model, el }) {
     slider.value = String(n);
     const which = `version ${n + 1 + state.first} of ${state.steps.length + state.first}`;
     slider.setAttribute("aria-valuetext", `${which}: ${step.op}, ${step.at}`);
-    moment.replaceChildren(h("b", {}, which), h("span", { class: "hw-soft" }, ` ${OPS[step.op]} · ${step.moment || "no time"}`));
+    moment.replaceChildren(h("b", {}, which), h("span", { class: "hw-soft" }, ` ${OPS[step.op]} · ${step.at || "no time"}`));
     for (const option of list.querySelectorAll("[aria-selected='true']")) option.setAttribute("aria-selected", "false");
     const now = list.querySelector(`[id='${id}-${n}']`);
     now.setAttribute("aria-selected", "true");
@@ -150,7 +150,7 @@ function render({ model, el }) {
     table.hidden = false;
     whenForm.hidden = !keyed;
     const last = said.first + said.rows.length;
-    title.textContent = !keyed ? "its newest changes" : said.moment ? `the table as of ${said.moment}` : "the table now";
+    title.textContent = !keyed ? "its newest changes" : said.moment ? `the table as of ${said.moment}, in UTC` : "the table now";
     const move = (text, first, off) => h("button", { class: "hw-button hw-quiet", disabled: off, onclick: () => browse(said.moment || "", first) }, text);
     pager.replaceChildren(h("span", { class: "hw-soft" }, said.count ? `${number(said.first + 1)}–${number(last)} of ${plural(said.count, keyed ? "row" : "change")}` : "no rows"),
       move("Previous", Math.max(0, said.first - said.most), said.first === 0), move("Next", said.first + said.most, last >= said.count));

@@ -234,7 +234,7 @@ def _when(at: datetime | None) -> str:
 
 
 def _moment(at: datetime | None) -> str:
-    return "" if at is None else at.astimezone(UTC).isoformat(sep=" ")
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
 
 
 def _count(changes: int) -> str:

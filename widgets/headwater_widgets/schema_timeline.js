@@ -39,7 +39,8 @@ function render({ model, el }) {
   }
 
   function item(version) {
-    const place = [version.at || "with a load, or without a row", version.position, `entry ${number(version.entry)}`].filter(Boolean).join(" · ");
+    const begins = version.at || (version.version === 1 ? "with the first load" : version.reload ? "with a load" : "before its first row");
+    const place = [begins, version.position, `entry ${number(version.entry)}`].filter(Boolean).join(" · ");
     return h("li", { class: "hw-version" },
       h("button", { class: "hw-button hw-quiet hw-version-name", "aria-label": `show what version ${version.version} changed`, onclick: () => pick(version.version - 1, version.version) }, `version ${version.version}`),
       h("span", { class: "hw-says" }, ` ${plural(version.columns, "column")}`),

@@ -108,7 +108,7 @@ class SchemaTimeline(CapturedView):
             return  # of a table that was shown before
         # Version 0 is what was before the first: nothing.
         found = schema_diff(versions, since, to) if since else schema_diff(versions[to - 1 : to], None, 1)
-        self.tell("diff", since=since, to=to, diff="\n".join(found))
+        self.tell("diff", since=since, to=to, diff="\n".join([*found[:2], *found[3:]]))
 
     def _let_in(self, said: Mapping[str, Any]) -> None:
         table = self._tables[int(said["index"])]

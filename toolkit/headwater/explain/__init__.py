@@ -127,13 +127,33 @@ def _delivered(steps: Sequence[Step], waiting: Mapping[int, str], builds: _Build
     return done
 
 
-_State = Mapping[str, str | None]
+_Cells = Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A row as far as it is known: canonical texts, texts for a person, and the origins of its columns."""
+
+    texts: _Cells = field(default_factory=dict)
+    shown: _Cells = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def called_as_in(self, event: Event) -> _Known:
+        """The same under the names that the columns have in an event; dropped ones are no more."""
+        if event.origins in ({}, self.origins):
+            return self
+        now = {origin: name for name, origin in event.origins.items()}
+        names = {name: now[origin] for name, origin in self.origins.items() if origin in now}
+        texts, shown = (
+            {names[n]: text for n, text in cells.items() if n in names} for cells in (self.texts, self.shown)
+        )
+        return _Known(texts, shown, event.origins)
 
 
 def _steps(events: Sequence[Event], commits: Sequence[tuple[int, Mark]], *, values: bool) -> Iterator[Step]:
     """The events with what they changed, given in order."""
-    state: dict[str, tuple[_State, _State]] = {}  # the canonical texts, and those for a person
-    moved: dict[int, tuple[str, tuple[_State, _State]]] = {}
+    state: dict[str, _Known] = {}
+    moved: dict[int, tuple[str, _Known]] = {}
     partner = {e.seq for e in events if e.op == Op.CREATE and e.seq % STRIDE == NEW_HALF}
     for event in events:
         name = format_key(event.key)
@@ -141,25 +161,26 @@ def _steps(events: Sequence[Event], commits: Sequence[tuple[int, Mark]], *, valu
         if event.op == Op.CREATE and event.seq - 1 in moved:
             was, known = moved.pop(event.seq - 1)
             note = f"the key was {was}"
+        known = known.called_as_in(event) if known else None
         carried = {n: t for n, t in event.texts.items() if n not in event.unset}
         shown = {n: t for n, t in event.shown.items() if n in carried} if values else {}
-        before, row = known[1] if known else {}, {}
+        before, row = known.shown if known else {}, {}
         changed: tuple[str, ...] = ()
         if event.ends:
-            gone = state.pop(name, ({}, {}))
+            gone = state.pop(name, _Known())
             if event.seq + 1 in partner and event.seq % STRIDE == OLD_HALF:
                 moved[event.seq] = name, gone
                 note = "the key changes"
             elif not event.named:
                 note = "not in this full load"
         else:
-            texts = known[0] if known else {}
+            texts = known.texts if known else {}
             if known is not None:
                 changed = tuple(n for n, t in carried.items() if t != texts.get(n))
                 note = note or ("" if changed else "as it was")
             whole = {**before, **shown}
             row = {n: whole[n] for n in event.texts if n in shown or (n in event.unset and n in whole)}
-            state[name] = {**texts, **carried}, row
+            state[name] = _Known({**texts, **carried}, row, event.origins)
         yield Step(
             event.seq, _WORDS[event.op], name, event.at, event.position, event.tx, changed, note,
             event.file.entry, _version(commits, event.file.entry), event.file.ref.path,

@@ -50,6 +50,9 @@ class Event:
     texts: Mapping[str, str | None] = field(default_factory=dict)  # canonical
     shown: Mapping[str, str | None] = field(default_factory=dict)  # for a person
     named: bool = True
+    origins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the columns: what stays when they are renamed
 
     @property
     def ends(self) -> bool:
@@ -149,16 +152,18 @@ class Raw:
             FROM read_parquet([{", ".join(map(literal, paths))}], filename = '_hw_file') WHERE {condition}
             """
         )
-        return [self._event(names, paths[str(row[6])], row) for row in rows]
+        origins = {c.name: c.origin or c.name for c in schema.columns}
+        return [self._event(origins, paths[str(row[6])], row) for row in rows]
 
-    def _event(self, names: Sequence[str], file: File, row: Sequence[object]) -> Event:
+    def _event(self, origins: Mapping[str, str], file: File, row: Sequence[object]) -> Event:
         op, seq, position, micros, tx, unset, _, texts, shown = row
         assert isinstance(seq, int) and isinstance(texts, list) and isinstance(shown, list)
-        people = dict(zip(names, shown, strict=True))
+        people = dict(zip(origins, shown, strict=True))
         return Event(
             Op(str(op)), seq, str(position or ""), _moment(micros), str(tx or ""), file,
             {name: people[name] or "" for name in self.key if name in people},
-            frozenset(unset if isinstance(unset, list) else ()), dict(zip(names, texts, strict=True)), people,
+            frozenset(unset if isinstance(unset, list) else ()), dict(zip(origins, texts, strict=True)),
+            people, origins=origins,
         )  # fmt: skip
 
     def _rows(self, sql: str) -> list[tuple[object, ...]]:
