@@ -134,6 +134,7 @@ class Sheet:
     def open(self) -> None:
         self.page.goto(f"{self.lab.url}/lab/tree/{self.name}?token={self.lab.token}&reset")
         # The page shows "Idle" before the session is ready, and drops what is run until then.
+        self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
         self.page.evaluate(_READY)
         self.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
 

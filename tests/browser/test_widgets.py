@@ -89,7 +89,7 @@ def choose(opened: Sheet, path: Path) -> None:
     partition.fill("/@4(yr=%z)")
     expect(tried).to_contain_text("unknown code `%z`")
     partition.fill("/@4(yr=%y)/@4(mth=%M)")
-    expect(tried).to_contain_text("left out")  # the column that is not copied cannot make folders
+    expect(tried).to_contain_text("has no column 4")  # it is not copied
     partition.fill("/@1(n=%.2i)")
     expect(tried.locator(".hw-folder").first).to_have_text("n=0")
     where = picker.get_by_role("textbox", name="where", exact=True)

@@ -265,7 +265,7 @@ function render({ model, el }) {
   // A setting that is tried on rows of the source while it is typed.
   function tried(index, name, made) {
     const input = made.querySelector("input");
-    const shown = h("div", { class: "hw-tried", role: "status", "data-tried": name });
+    const shown = h("div", { class: "hw-tried", "aria-live": "polite", "data-tried": name });
     const attempt = () => send({ kind: "try", index, field: name, text: input.value });
     let timer;
     input.addEventListener("input", () => {
