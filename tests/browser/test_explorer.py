@@ -55,7 +55,6 @@ pipeline: shop
 source: {{kind: postgres, host: 127.0.0.1, port: {pg.server.port}, user: postgres, dbname: {pg.name},
   password: "file:password", sslmode: disable}}
 store: ./lake
-warehouse: w.duckdb
 mask_key: env:HEADWATER_MASK_KEY
 tables:
   - shop.*
@@ -70,7 +69,6 @@ tables:
         pg.run(LATER[-1])
         with pytest.raises(HeadwaterError, match="freeze"):
             pipeline.run(build=False)
-        pipeline.dbt_build()
     yield found
 
 
@@ -110,8 +108,6 @@ def follow_a_row(opened: Sheet) -> None:
         "insert",
         "update",
     ]
-    [built] = opened.ask("[r.run_id for r in p.status().runs if r.built]")
-    expect(row.locator(".hw-facts")).to_contain_text(f"run {built}")
     opened.shoot("Row", "row-explorer")
 
     row.get_by_role("button", name="show all").first.click()

@@ -331,4 +331,6 @@ def test_notebook_01(lab: Lab, browser: Browser) -> None:
         ]
         expect(picker.get_by_role("status")).to_have_text("3 of 5 tables selected")
         assert opened.ask("p.table('nyc.planes').shape[0]") == 3322
+        built = "{s.run for s in p.explain('nyc.airlines', 'UA')} == {monitor.background.last.run_id}"
+        assert opened.ask(built), "explain names the run whose build took the row"
         assert len(opened.ask("p.table('nyc.planes').select('tailnum').limit(1).fetchall()")[0][0]) == 64

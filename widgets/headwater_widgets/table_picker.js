@@ -4,6 +4,8 @@ const ROW = 30;
 const SIZES = [["any size", 0], ["≥ 1 MB", 2 ** 20], ["≥ 100 MB", 100 * 2 ** 20], ["≥ 1 GB", 2 ** 30]];
 // Milliseconds without a key until what was typed is tried.
 const PAUSE = 250;
+// The settings above the columns; all others are below them.
+const FIRST = ["mode", "partition", "where"];
 const SORTS = [["by name", null], ["by rows", 2], ["by size", 3]];
 
 function render({ model, el }) {
@@ -246,17 +248,20 @@ function render({ model, el }) {
     const [place, name, count, size] = state.tables[index];
     const set = (where, text) => send({ kind: "set", index, place: where, text });
     const facts = [`${compact(count)} rows`, bytes(size), said.key.length ? `key: ${said.key.join(", ")}` : "no key"].join(" · ");
+    const others = state.fields.filter((field) => !FIRST.includes(field.name));
+    const inputs = (names) => h("div", { class: "hw-fields" }, state.fields.filter((field) => names.includes(field.name)).map((field) => {
+      const [made] = fieldInputs([field], said.values, set, ui.complain);
+      return state.tried.has(field.name) ? tried(index, field.name, made) : made;
+    }));
     // What had the focus keeps it, where it is still there.
     const focused = detail.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
     detail.replaceChildren(
       h("h4", { class: "hw-detail-title" }, h("span", { class: "hw-soft" }, printable(state.schemas[place]), "."), h("bdi", {}, printable(name))),
       h("div", { class: "hw-soft" }, facts),
       said.note ? problem(said.note, "", "warn") : "",
-      h("div", { class: "hw-fields" }, state.fields.map((field) => {
-        const [made] = fieldInputs([field], said.values, set, ui.complain);
-        return state.tried.has(field.name) ? tried(index, field.name, made) : made;
-      })),
-      columnsTable(index, said.columns));
+      inputs(FIRST),
+      columnsTable(index, said.columns),
+      h("details", { class: "hw-more", open: others.some((field) => field.name in said.values) }, h("summary", {}, "more settings"), inputs(others.map((field) => field.name))));
     if (focused) [...detail.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
     if (state.focus) detail.querySelector("input, select")?.focus();
     state.focus = false;
