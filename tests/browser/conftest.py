@@ -21,6 +21,7 @@ from servers import end, free_ports, need, spawn
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "shots"
 CHROMIUM = Path("/usr/bin/chromium")
+AUDIT = (Path(__file__).parent / "audit.js").read_text().partition("\n")[2]
 _LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
 
 # Chromium shares two cores with JupyterLab, a kernel, a PostgreSQL and a run.
@@ -134,6 +135,7 @@ class Sheet:
     def open(self) -> None:
         self.page.goto(f"{self.lab.url}/lab/tree/{self.name}?token={self.lab.token}&reset")
         # The page shows "Idle" before the session is ready, and drops what is run until then.
+        self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
         self.page.evaluate(_READY)
         self.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
 
@@ -152,12 +154,15 @@ class Sheet:
         return self.lab.ask(self.name, expression)
 
     def shoot(self, title: str, name: str) -> None:
-        """The widget, light and dark, for people to look at."""
+        """The widget, light and dark, for people to look at; nobody may need better eyes than others have."""
         SHOTS.mkdir(parents=True, exist_ok=True)
+        wrong: list[str] = []
         for dark in (True, False):
             self.theme(dark)
             place = SHOTS / f"{name}-{'dark' if dark else 'light'}.png"
             self.widget(title).screenshot(path=place)
+            wrong += self.widget(title).evaluate(AUDIT)
+        assert wrong == []
 
     def widget(self, title: str) -> Any:
         return self.page.get_by_role("region", name=title, exact=True)

@@ -84,11 +84,24 @@ def choose(opened: Sheet, path: Path) -> None:
     picker.get_by_label("mask email").select_option(label="hash")
     picker.get_by_label("mask phone").select_option(label="redact n")
     picker.get_by_label("copy joined").uncheck()
+    partition = picker.get_by_role("textbox", name="partition")
+    tried = picker.locator("[data-tried=partition]")
+    partition.fill("/@4(yr=%z)")
+    expect(tried).to_contain_text("unknown code `%z`")
+    partition.fill("/@4(yr=%y)/@4(mth=%M)")
+    expect(tried).to_contain_text("has no column 4")  # it is not copied
+    partition.fill("/@1(n=%.2i)")
+    expect(tried.locator(".hw-folder").first).to_have_text("n=0")
+    where = picker.get_by_role("textbox", name="where", exact=True)
+    where.fill("id <= 480")
+    expect(picker.locator("[data-tried=where]")).to_contain_text("copies 480 of the first 500 rows")
+    where.press("Tab")
     picker.get_by_label("mode").select_option("mirror")
     picker.get_by_label("Search tables").fill("")
     row(picker, HOSTILE).locator("[data-check]").click()
     expect(picker.get_by_label("changes of the file")).to_contain_text("- name: shop.customers")
     expect(picker.get_by_label("changes of the file")).to_contain_text("mask_key: env:HEADWATER_MASK_KEY")
+    expect(picker.get_by_label("changes of the file")).to_contain_text("partition: /@1(n=%.2i)")
     expect(status).to_have_text("3 of 5 tables selected · 2 changed")
     opened.shoot("Tables", "table-picker")
 
@@ -121,6 +134,7 @@ def run_once(opened: Sheet) -> None:
         "p.table('shop.customers').filter('id = 7').select('email, phone').fetchall()"
     )
     assert len(email) == 64 and phone == "****1707"
+    assert opened.ask("p.table('shop.customers').shape[0]") == 480
 
 
 def follow_pause_and_stop(opened: Sheet, pg: Database) -> None:
@@ -317,4 +331,6 @@ def test_notebook_01(lab: Lab, browser: Browser) -> None:
         ]
         expect(picker.get_by_role("status")).to_have_text("3 of 5 tables selected")
         assert opened.ask("p.table('nyc.planes').shape[0]") == 3322
+        built = "{s.run for s in p.explain('nyc.airlines', 'UA')} == {monitor.background.last.run_id}"
+        assert opened.ask(built), "explain names the run whose build took the row"
         assert len(opened.ask("p.table('nyc.planes').select('tailnum').limit(1).fetchall()")[0][0]) == 64

@@ -16,6 +16,7 @@ from headwater.config import TableSpec
 from headwater.errors import ConfigError
 from headwater.explain import Step, explain
 from headwater.model import Column, TableId, TableSchema
+from headwater.state import RunRecord
 from oracle.conftest import Worlds
 from oracle.conftest import worlds as worlds  # noqa: PLC0414  a fixture
 from oracle.stories import KEYS, random_story
@@ -267,3 +268,33 @@ def test_keys_of_types_whose_text_is_not_their_own(tmp_path: Path) -> None:
             (step,) = explain(world.log, world.lake, table, key)
             again = explain(world.log, world.lake, table, step.key)
             assert [s.seq for s in again] == [step.seq]
+
+
+def run(name: str, hour: int, built: tuple[int, int]) -> RunRecord:
+    at = datetime(2026, 1, 1, hour, tzinfo=UTC)
+    return RunRecord(name, "p", "delta", at, at, "done", built={str(ACCOUNT.table): built})
+
+
+def test_it_says_which_run_built_a_change_first(bank: World) -> None:
+    def told(*runs: RunRecord) -> list[tuple[int, str, str]]:
+        steps = explain(bank.log, bank.lake, ACCOUNT.table, "A,1", runs=runs)
+        return [(s.entry, s.warehouse, s.run) for s in steps if s.entry in (0, 1, 3)]
+
+    assert told() == [(0, "", ""), (1, "", ""), (3, "", "")]
+    later, first = run("b", 2, (0, 1)), run("a", 1, (-1, 0))
+    assert told(later, first) == [(0, "built", "a"), (1, "built", "b"), (3, "not yet", "")]
+    # The record of the first is gone: what it took is in the warehouse all the same.
+    assert told(later) == [(0, "built", ""), (1, "built", "b"), (3, "not yet", "")]
+    # Built anew from the start, later: who was first stays first.
+    assert told(run("c", 3, (-1, 3)), later, first)[0] == (0, "built", "a")
+
+
+def test_the_row_before_and_after_each_change_as_far_as_it_is_known(bank: World) -> None:
+    steps = explain(bank.log, bank.lake, ACCOUNT.table, "A,1", values=True)
+    ann = {"branch": "A", "nr": "1", "owner": "Ann", "since": "2020-01-01"}
+    assert [s.before for s in steps[:3]] == [{}, ann, ann | {"owner": "Ann B"}]
+    assert steps[1].row == ann | {"owner": "Ann B"} and steps[2].row == {}
+    assert (
+        steps[3].row == ann | {"branch": "A,x", "nr": "7", "owner": "Ann B"}
+        and steps[3].before == steps[2].before
+    )

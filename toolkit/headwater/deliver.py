@@ -232,7 +232,8 @@ class Delivery:
         reach("build.before")
         done = publish(parts.config, staged, self._specs, news=news, full_refresh=full_refresh)
         reach("build.after")
-        tally.add_built(done)
+        entries = {t: (seen.get(t, -1), staged[t].mark.seq) for t in news if t in staged}
+        tally.add_built(done, folded.lake, entries)
         marks = {**seen, **{t: folded.marks[t] for t in news}}
         memo.save_published(parts.state, name, folded.lake, place, marks)
         if made != built:

@@ -111,15 +111,15 @@ def _examples(spec: TableSpec, lake: Lake, source: Source, wanted: TableSchema) 
             cells = ", ".join(cast_from(changes.schema, wanted))
             rows = f"(SELECT {cells}, _hw_text FROM {lake.scan(changes, newest)} WHERE _hw_op <> 'd')"
         else:
-            first = _first_rows(source, spec.table)
+            first = first_rows(source, spec.table)
             con.register("_hw_first", first.rows)
-            rows = f"({_cast_rows(spec, first.schema)})"
+            rows = f"({cast_rows(spec, first.schema)})"
         some = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
         found = con.execute(f"SELECT DISTINCT {folder} FROM {some} LIMIT {_SHOWN}").fetchall()
         return tuple(sorted(row[0] for row in found))
 
 
-def _cast_rows(spec: TableSpec, schema: TableSchema) -> str:
+def cast_rows(spec: TableSpec, schema: TableSchema) -> str:
     """The source's rows under their casts, without those that would not come in."""
     cells = cells_of(schema, retyped(schema, spec.casts), spec.casts)
     inner = ", ".join(["*", *cells.inner])
@@ -127,7 +127,8 @@ def _cast_rows(spec: TableSpec, schema: TableSchema) -> str:
     return f"SELECT {', '.join(cells.columns)}, _hw_text FROM (SELECT {inner} FROM _hw_first){fits}"
 
 
-def _first_rows(source: Source, table: TableId) -> ChangeBatch:
+def first_rows(source: Source, table: TableId) -> ChangeBatch:
+    """The first rows of a table at the source, as it copies them."""
     with source.cut() as cut:
         # One is enough: a read that is left ends the cut, and this one has no other.
         return next(iter(cut.read(table)))

@@ -41,6 +41,11 @@ def lake_id(storage: Storage) -> str:
     return str(json.loads(found)["id"])
 
 
+def known_lake(storage: Storage) -> str:
+    """The name of this lake; "" while it has none."""
+    return lake_id(storage) if storage.find(_LAKE_ID) is not None else ""
+
+
 def load_folded(state: StateStore, pipeline: str, lake: str) -> Folded:
     """What is known of this lake; nothing when it is another one."""
     saved = state.load(f"{pipeline}/folded")

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
     from headwater.handoff.tables import TableModel
+    from headwater.lake import Kind
     from headwater.overview import Plan, Status
+    from headwater.paging import Page
     from headwater.pulse import Pulse
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.reading import Reader
@@ -205,11 +207,16 @@ class Pipeline:
             Delivery(self.parts, {t: specs[t] for t in chosen}, lambda *_: None, lease.check).show_all()
             return done
 
-    def explain(self, table: str, key: str, *, values: bool = False) -> Sequence[Step]:
-        """Every change of one key, with its position, file and lake version."""
+    def explain(self, table: str, key: str | Mapping[str, str], *, values: bool = False) -> Sequence[Step]:
+        """Every change of one key, with its position, file, lake version, and the run that built it."""
         from headwater.explain import explain
+        from headwater.memo import known_lake
+        from headwater.state import KEEP_RUNS, last_runs
 
-        return explain(self.parts.log, self.parts.lake, self._captured(table), key, values=values)
+        parts, chosen = self.parts, self._captured(table)
+        lake = known_lake(parts.storage)
+        runs = [r for r in last_runs(parts.state, self.config.name, KEEP_RUNS) if r.lake == lake]
+        return explain(parts.log, parts.lake, chosen, key, values=values, runs=runs)
 
     def quarantine(self, tables: Sequence[str] | None = None) -> Sequence[Queue]:
         """What waits because a value did not fit its cast, for each of the tables (patterns; default: all).
@@ -298,6 +305,20 @@ class Pipeline:
 
         return schema_diff(self.schema_log(table), since, to)
 
+    def schema_held(self, table: str) -> Sequence[str]:
+        """What the policies of a table keep out of the lake now, in lines; `schema_accept` lets it in."""
+        from headwater.coming import gone_tables, refusals
+        from headwater.review import held_back
+
+        chosen, parts = self._captured(table), self.parts
+        spec = self.config.spec(chosen)
+        said = held_back(parts.log, parts.lake, spec)
+        if "fail" in (spec.policies.on_drop, spec.policies.on_rename):
+            infos = {i.schema.table: i for i in parts.source.tables()}
+            refused = refusals(self.config, [g for g in gone_tables(parts, infos) if g.table == chosen])
+            said += [str(failed) for failed in refused.values()]
+        return said
+
     def schema_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
         """Let in, once, what the policies of these tables keep out: columns, a truncate, the loss of a table.
 
@@ -344,6 +365,26 @@ class Pipeline:
     def changes(self, name: str, since: datetime | str | int | None = None) -> duckdb.DuckDBPyRelation:
         """Every change as a full row by order of the log, after a moment or a `_hw_seq` if given."""
         return self._reader.changes(self._captured(name), since)
+
+    def page(
+        self,
+        name: str,
+        moment: datetime | str | None = None,
+        *,
+        kind: Kind = "mirror",
+        first: int = 0,
+        most: int = 50,
+    ) -> Page:
+        """Some rows of a table as text, to look at: now, or as of a moment; see `paging.Page`."""
+        return self._reader.page(self._captured(name), kind, moment, first=first, most=most)
+
+    def recent_keys(self, name: str, most: int = 12) -> Sequence[str]:
+        """The keys of the rows of a table that changed last, as `explain` takes them."""
+        return self._reader.keys(self._captured(name), most)
+
+    def schema(self, name: str) -> TableSchema:
+        """The newest columns and key of a captured table."""
+        return self._newest(self._captured(name))
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """The answer to a query over `schema.table`, `history.schema.table` and `changes.schema.table`."""

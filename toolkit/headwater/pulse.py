@@ -12,6 +12,9 @@ from headwater.forecast import Forecast
 from headwater.guard import LogGuard, Look
 from headwater.state import RunRecord, holder, last_runs
 
+#: Runs that do not read the source.
+_UNREAD = ("build", "retry", "drop")
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -47,7 +50,9 @@ def take_pulse(parts: Parts, runs: int = 20) -> Pulse:
         behind_bytes=behind,
         wal=look.forecast,
         source_error=failed,
-        read_until=next((r.started_at for r in records if r.outcome == "done"), None),
+        read_until=next(
+            (r.started_at for r in records if r.outcome == "done" and r.mode not in _UNREAD), None
+        ),
         runs=records,
         holder=holder(parts.state, name),
     )

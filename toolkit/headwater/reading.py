@@ -15,6 +15,7 @@ from headwater.errors import ConfigError
 from headwater.lake import Kind
 from headwater.lake.layout import CARRIED
 from headwater.model import TableId, TableSchema
+from headwater.paging import Page, read_keys, read_page
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,7 +47,7 @@ class Reader:
         Raises ConfigError for a table without a key, and for a moment before its first load.
         """
         at = _read_moment(moment)
-        schema = self._lake.schema(table, "changes") or self._newest(table)
+        schema = self._schema(table)
         if not schema.key:
             hint = "Pipeline.changes has all of its inserts and deletes"
             raise ConfigError(f"{table} has no key, so its rows of a moment cannot be told", hint=hint)
@@ -76,6 +77,17 @@ class Reader:
         elif since is not None:
             beyond = f"WHERE _hw_at > {_moment_sql(_read_moment(since))}"
         return con.sql(f"SELECT * FROM {self._scan(con, table, 'changes')} {beyond} ORDER BY _hw_seq")
+
+    def page(
+        self, table: TableId, kind: Kind, moment: Moment | None = None, *, first: int = 0, most: int = 50
+    ) -> Page:
+        """Some rows of a table as text: now, or as of a moment."""
+        rows = self.rows(table, kind) if moment is None else self.as_of(table, moment)
+        return read_page(rows, self._schema(table), first, most)
+
+    def keys(self, table: TableId, most: int) -> list[str]:
+        """The keys of the rows that changed last, as `explain` takes them."""
+        return read_keys(self.rows(table, "mirror"), self._schema(table), most)
 
     def ask(self, query: str, tables: Iterable[TableId]) -> duckdb.DuckDBPyRelation:
         """The answer to a query over `schema.table`, `history.schema.table` and `changes.schema.table`.
@@ -115,6 +127,9 @@ class Reader:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{quote(table.namespace)}")
             view = f"{prefix}{quote(table.namespace)}.{quote(table.name)}"
             con.execute(f"CREATE VIEW {view} AS SELECT * FROM {self._scan(con, table, kind)}")
+
+    def _schema(self, table: TableId) -> TableSchema:
+        return self._lake.schema(table, "changes") or self._newest(table)
 
     def _scan(self, con: DuckDBPyConnection, table: TableId, kind: Kind) -> str:
         return self._lake.relation(con, table, kind, self._newest(table))

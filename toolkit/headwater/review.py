@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from headwater.config import TableSpec
 from headwater.differences import differences, written
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, SchemaRefused
+from headwater.fold import retyped
+from headwater.growth import grow
+from headwater.lake.delta import Lake
 from headwater.model import BatchRef, Position, TableId, TableSchema
 from headwater.raw import RawLog
+from headwater.refresh.review import refuse_columns, refuse_truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,36 @@ def schema_diff(versions: Sequence[SchemaVersion], since: int | None, to: int | 
     old, new = (list(_lines(versions[n - 1].schema)) if n else [] for n in numbers)
     names = [f"version {n}" for n in numbers]
     return list(difflib.unified_diff(old, new, names[0], names[1], lineterm="", n=1000))
+
+
+def held_back(log: RawLog, lake: Lake, spec: TableSpec) -> list[str]:
+    """What the table's policies keep out of the lake now, in lines; `Pipeline.schema_accept` lets it in."""
+    held, policies = lake.open(spec.table, "changes"), spec.policies
+    if held is None or (policies.schema == "evolve" and policies.on_truncate != "fail"):
+        return []
+    refs = [r for e in log.entries(held.mark.seq) for r in e.batches if r.table == spec.table]
+    said = []
+    if policies.schema != "evolve":
+        for fingerprint in dict.fromkeys(r.schema for r in refs):
+            seen = retyped(log.schema(spec.table, fingerprint), spec.casts)
+            grown = grow(held.schema, [seen], discard=policies.schema == "discard").schema
+            try:
+                refuse_columns(spec, held.schema, seen, grown)
+            except SchemaRefused as refused:
+                said.append(str(refused))
+    if policies.on_truncate == "fail" and any(_truncates(log, r) for r in refs if r.phase == "changes"):
+        said.append(str(refuse_truncate(spec)))
+    return list(dict.fromkeys(said))
+
+
+def _truncates(log: RawLog, ref: BatchRef) -> bool:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not ref.rows:
+        return False
+    ops = pq.read_table(log.fetch(ref), columns=["_hw_op"])["_hw_op"]
+    return bool(pc.any(pc.equal(ops.cast("string"), "t")).as_py())
 
 
 def _lines(schema: TableSchema) -> Iterator[str]:

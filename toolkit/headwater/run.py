@@ -90,7 +90,11 @@ class Runner:
 
     def build(self, *, full_refresh: bool = False) -> BuildResult | None:
         """Hand what the lake holds to the warehouse; None when it has all of it already."""
-        return self._delivery.build(Tally("build"), self._delivery.folded(), full_refresh=full_refresh)
+        tally = Tally("build")
+        done = self._delivery.build(tally, self._delivery.folded(), full_refresh=full_refresh)
+        if done is not None:
+            self.note(tally, "", None)  # so that `explain` can say which build took a change
+        return done
 
     def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell, *, again: bool = False) -> Capture:
         """The capture step over the chosen tables, through a session of the raw log.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -28,6 +28,8 @@ class Tally:
     counts: dict[TableId, Counter[str]] = field(default_factory=dict)
     models: int = 0
     tests: int = 0
+    built: dict[TableId, tuple[int, int]] = field(default_factory=dict)
+    lake: str = ""
     notes: list[str] = field(default_factory=list)
     failed: HeadwaterError | None = None  # the first error that the run outlived
 
@@ -58,10 +60,17 @@ class Tally:
         for ref in entry.batches:
             self.count(ref.table)["rows_in"] += ref.rows
 
-    def add_built(self, built: BuildResult) -> None:
-        """Count what dbt built."""
-        self.models += len(built.models)
-        self.tests += built.tests_passed
+    def add_built(self, done: BuildResult, lake: str, spans: Mapping[TableId, tuple[int, int]]) -> None:
+        """Count what dbt built: `spans` says behind which entry of the lake's log, and up to which."""
+        self.models += len(done.models)
+        self.tests += done.tests_passed
+        self._add_spans(lake, spans)
+
+    def _add_spans(self, lake: str, spans: Mapping[TableId, tuple[int, int]]) -> None:
+        self.lake = lake or self.lake
+        for table, (after, upto) in spans.items():
+            known = self.built.get(table, (after, upto))
+            self.built[table] = min(after, known[0]), max(upto, known[1])
 
     def add(self, part: Tally) -> None:
         """Take in what a later step of the same round did."""
@@ -70,6 +79,7 @@ class Tally:
         for table, counts in part.counts.items():
             self.count(table).update(counts)
         self.models, self.tests = self.models + part.models, self.tests + part.tests
+        self._add_spans(part.lake, part.built)
         self.notes += part.notes
         if self.failed and part.failed and str(self.failed) != str(part.failed):
             self.notes.append(f"failed too: {part.failed}; try: {part.failed.hint}")
@@ -107,4 +117,6 @@ class Tally:
             error=str(failed) if failed else "",
             hint=failed.hint if failed else "",
             warnings=(*self.notes, *warnings),
+            built={str(t): span for t, span in self.built.items()},
+            lake=self.lake,
         )

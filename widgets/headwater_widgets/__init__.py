@@ -1,11 +1,13 @@
 """Notebook widgets for Headwater: thin views over the `headwater` package.
 
-from headwater_widgets import ConnectionForm, RunMonitor, TablePicker
+from headwater_widgets import ConnectionForm, RowExplorer, RunMonitor, SchemaTimeline, TablePicker, show
 """
 
 from headwater_widgets.connection_form import ConnectionForm
+from headwater_widgets.row_explorer import RowExplorer
 from headwater_widgets.run_monitor import RunMonitor
+from headwater_widgets.schema_timeline import SchemaTimeline
 from headwater_widgets.sheet import show
 from headwater_widgets.table_picker import TablePicker
 
-__all__ = ["ConnectionForm", "RunMonitor", "TablePicker", "show"]
+__all__ = ["ConnectionForm", "RowExplorer", "RunMonitor", "SchemaTimeline", "TablePicker", "show"]

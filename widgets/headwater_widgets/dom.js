@@ -33,6 +33,11 @@ function printable(text) {
   return String(text).replace(HIDDEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
+// Line ends stay line ends; everything else that cannot be seen is written as an escape.
+function lines(text) {
+  return text.split("\n").map(printable).join("\n");
+}
+
 function bytes(count) {
   if (count === null || count === undefined) return "–";
   for (const [unit, step] of UNITS) {
@@ -95,13 +100,13 @@ function refresh(holder, said, make) {
   holder.replaceChildren(...[make(said)].flat());
 }
 
-function diffView(diff) {
+function diffView(diff, label = "changes of the file") {
   const all = diff.split("\n").slice(2);
   const lines = all.slice(0, DIFF_LINES).map((line) => {
     const kind = line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : line.startsWith("@") ? "at" : "same";
     return h("span", { class: `hw-diff-${kind}` }, printable(line) + "\n");
   });
-  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": "changes of the file" }, lines,
+  return h("pre", { class: "hw-diff", tabindex: "0", "aria-label": label }, lines,
     all.length > DIFF_LINES ? h("span", { class: "hw-diff-at" }, `… and ${number(all.length - DIFF_LINES)} lines more`) : null);
 }
 

@@ -2,6 +2,10 @@
 
 const ROW = 30;
 const SIZES = [["any size", 0], ["≥ 1 MB", 2 ** 20], ["≥ 100 MB", 100 * 2 ** 20], ["≥ 1 GB", 2 ** 30]];
+// Milliseconds without a key until what was typed is tried.
+const PAUSE = 250;
+// The settings above the columns; all others are below them.
+const FIRST = ["mode", "partition", "where"];
 const SORTS = [["by name", null], ["by rows", 2], ["by size", 3]];
 
 function render({ model, el }) {
@@ -9,7 +13,7 @@ function render({ model, el }) {
   const ui = frame(el, "Tables");
   const bar = draftBar(send, "reset");
   const state = {
-    file: "headwater.yml", schemas: [], tables: [], names: [], fields: [], masks: [],
+    file: "headwater.yml", schemas: [], tables: [], names: [], fields: [], masks: [], types: [], tried: new Set(),
     chosen: new Set(), changed: new Set(), marks: new Map(),
     tree: true, closed: new Set(), view: [], fitting: [], active: 0, open: null, focus: false,
   };
@@ -244,28 +248,70 @@ function render({ model, el }) {
     const [place, name, count, size] = state.tables[index];
     const set = (where, text) => send({ kind: "set", index, place: where, text });
     const facts = [`${compact(count)} rows`, bytes(size), said.key.length ? `key: ${said.key.join(", ")}` : "no key"].join(" · ");
+    const others = state.fields.filter((field) => !FIRST.includes(field.name));
+    const inputs = (names) => h("div", { class: "hw-fields" }, state.fields.filter((field) => names.includes(field.name)).map((field) => {
+      const [made] = fieldInputs([field], said.values, set, ui.complain);
+      return state.tried.has(field.name) ? tried(index, field.name, made) : made;
+    }));
+    // What had the focus keeps it, where it is still there.
+    const focused = detail.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
     detail.replaceChildren(
       h("h4", { class: "hw-detail-title" }, h("span", { class: "hw-soft" }, printable(state.schemas[place]), "."), h("bdi", {}, printable(name))),
       h("div", { class: "hw-soft" }, facts),
       said.note ? problem(said.note, "", "warn") : "",
-      h("div", { class: "hw-fields" }, fieldInputs(state.fields, said.values, set, ui.complain)),
-      columnsTable(index, said.columns));
+      inputs(FIRST),
+      columnsTable(index, said.columns),
+      h("details", { class: "hw-more", open: others.some((field) => field.name in said.values) }, h("summary", {}, "more settings"), inputs(others.map((field) => field.name))));
+    if (focused) [...detail.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
     if (state.focus) detail.querySelector("input, select")?.focus();
     state.focus = false;
   }
 
+  // A setting that is tried on rows of the source while it is typed.
+  function tried(index, name, made) {
+    const input = made.querySelector("input");
+    const shown = h("div", { class: "hw-tried", "aria-live": "polite", "data-tried": name });
+    const attempt = () => send({ kind: "try", index, field: name, text: input.value });
+    let timer;
+    input.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(attempt, PAUSE);
+    });
+    input.addEventListener("focus", () => input.value && attempt(), { once: true });
+    made.classList.add("hw-group");
+    made.append(shown);
+    return made;
+  }
+
+  function showTried(said) {
+    const shown = detail.querySelector(`[data-tried="${said.field}"]`);
+    if (!shown || said.index !== state.open) return;
+    if (said.reading) return void (shown.textContent ||= "reading…");
+    const folders = (said.folders || []).map((folder) => h("code", { class: "hw-folder" }, h("bdi", {}, lines(folder))));
+    const kept = said.looked === undefined ? null : h("div", {}, `copies ${number(said.kept)} of the first ${plural(said.looked, "row")}`);
+    const wrong = said.error ? [h("pre", { class: "hw-pointed" }, lines(said.error)), said.hint ? h("div", { class: "hw-try" }, lines(said.hint)) : null] : [];
+    shown.replaceChildren(...[...wrong, ...folders, kept, ...(said.says || []).map((text) => h("div", { class: "hw-says" }, lines(text)))].filter(Boolean));
+  }
+
   function columnsTable(index, columns) {
-    const head = h("tr", {}, ...["copy", "column", "type", "mask"].map((t) => h("th", { scope: "col" }, t)));
-    return h("table", { class: "hw-columns" }, h("thead", {}, head), h("tbody", {}, columns.map((c) => columnRow(index, c))));
+    const head = h("tr", {}, ...["copy", "key", "column", "type", "becomes", "mask"].map((t) => h("th", { scope: "col" }, t)));
+    const types = h("datalist", { id: `${id}-types` }, state.types.map((type) => h("option", { value: type })));
+    return h("div", { class: "hw-scroll-x" }, types, h("table", { class: "hw-columns" }, h("thead", {}, head), h("tbody", {}, columns.map((c) => columnRow(index, c)))));
   }
 
   function columnRow(index, column) {
     const shownName = printable(column.name);
     const copy = h("input", { type: "checkbox", "aria-label": `copy ${shownName}`, onchange: () => send({ kind: "column", index, column: column.name, on: copy.checked }) });
     copy.checked = column.on;
-    return h("tr", {}, h("td", {}, copy),
-      h("td", {}, h("bdi", {}, shownName), column.key ? h("span", { class: "hw-tag", title: "part of the key" }, "key") : null),
+    const key = h("input", { type: "checkbox", "aria-label": `key ${shownName}`, title: "part of what tells rows apart", onchange: () => send({ kind: "key", index, column: column.name, on: key.checked }) });
+    key.checked = column.key;
+    const cast = h("input", { class: "hw-input hw-cast", type: "text", list: `${id}-types`, placeholder: "as it is", "aria-label": `type of ${shownName}`, spellcheck: "false", autocomplete: "off",
+      onchange: () => send({ kind: "cast", index, column: column.name, text: cast.value }) });
+    cast.value = column.cast;
+    return h("tr", {}, h("td", {}, copy), h("td", {}, key),
+      h("td", {}, h("bdi", {}, shownName)),
       h("td", { class: "hw-soft" }, printable(column.type)),
+      h("td", {}, cast),
       h("td", {}, ...maskInputs(index, column, shownName)));
   }
 
@@ -297,7 +343,7 @@ function render({ model, el }) {
     tables(said) {
       ui.complain("");
       const tables = JSON.parse(said.tables);
-      Object.assign(state, { file: said.file, schemas: said.schemas, tables, fields: said.fields, masks: said.masks });
+      Object.assign(state, { file: said.file, schemas: said.schemas, tables, fields: said.fields, masks: said.masks, types: said.types, tried: new Set(said.tried) });
       state.names = tables.map(([place, name]) => `${said.schemas[place]}.${name}`.toLowerCase());
       state.chosen = new Set(said.chosen);
       state.marks = new Map(said.marks.map(([index, ...mark]) => [index, mark]));
@@ -320,6 +366,7 @@ function render({ model, el }) {
       showDetail(said);
       paint();
     },
+    tried: showTried,
     saved(said) {
       ui.complain("");
       bar.say(`${said.file} is written; the next run follows it`);

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from headwater.background import describe
+from headwater.casts import TARGETS, read_cast
 from headwater.config.draft import MASK_KEY, Draft, table_fields
-from headwater.config.edit import PipelineFile, Proposal, read_value
+from headwater.config.edit import PipelineFile, Proposal, read_value, write_value
+from headwater.config.fields import Field
 from headwater.config.patterns import is_chosen, parse_pattern, toggle_column
 from headwater.errors import ConfigError, HeadwaterError
 from headwater.masking.rules import find_problems
@@ -19,12 +21,15 @@ from headwater.pipeline import Pipeline
 from headwater.printable import printable, size
 from headwater_widgets import pages
 from headwater_widgets.forms import describe_fields, find_field, form_values, group_of
+from headwater_widgets.trying import TRIED, Trying
 from headwater_widgets.view import Verb, View, find_file, read_source
 
 #: Tables in the static page, and tables of which the next run's plan speaks by name.
 _SHOWN = 40
+#: A type change as it is typed: in letters, in words, or as a mapping.
+_CAST = Field("cast", "another type", "{to: date, format: yyyyMMdd}", kind="mapping")
 #: Settings with a place of their own in the view.
-_OWN_PLACE = ("masks", "columns")
+_OWN_PLACE = ("masks", "columns", "key", "cast")
 
 
 class TablePicker(View):
@@ -43,6 +48,7 @@ class TablePicker(View):
         self._infos: list[TableInfo] = []
         self._index: dict[TableId, int] = {}
         self._problem: HeadwaterError | None = None
+        self._trying = Trying(self._tell_tried)
         super().__init__()
         self.reload()
 
@@ -89,6 +95,11 @@ class TablePicker(View):
             self._problem = failed
         self._tell_all()
 
+    def close(self) -> None:
+        """Let go."""
+        self._trying.close()
+        super().close()
+
     def verbs(self) -> Mapping[str, Verb]:
         """What the browser may ask for."""
         return {
@@ -99,6 +110,9 @@ class TablePicker(View):
             "set": self._set,
             "mask": self._mask,
             "column": self._column,
+            "key": self._key,
+            "cast": self._cast,
+            "try": self._try,
             "reset": self._reset,
             "save": self._save,
         }
@@ -163,6 +177,43 @@ class TablePicker(View):
         self.draft.change(table, "columns", made or None)
         self._tell_draft([table])
 
+    def _key(self, said: Mapping[str, Any]) -> None:
+        """Take a column into the key, or out of it; the source's own key needs no words."""
+        table, name = self._table(said), str(said["column"])
+        own = self._own_key(table)
+        key = [c for c in self.draft.settings(table).get("key") or own if c != name]
+        key += [name] if said["on"] else []
+        self.draft.change(table, "key", key if key and set(key) != set(own) else None)
+        self._tell_draft([table])
+        if not key and own:
+            self._tell_table(int(said["index"]))
+
+    def _cast(self, said: Mapping[str, Any]) -> None:
+        """Give a column another type: in letters, in words, or as `{to: ..., format: ...}`."""
+        table, column, text = self._table(said), str(said["column"]), str(said["text"]).strip()
+        casts = {**(self.draft.settings(table).get("cast") or {})}
+        casts.pop(column, None)
+        if text:
+            casts[column] = read_value(_CAST, text) if text.startswith("{") else text
+            read_cast(casts[column])  # raises for what is no type
+        self.draft.change(table, "cast", casts or None)
+        self._tell_draft([table])
+
+    def _try(self, said: Mapping[str, Any]) -> None:
+        """Say what a partition or a filter would do while it is typed."""
+        index, field, text = int(said["index"]), str(said["field"]), str(said["text"])
+        table = self._table(said)
+        self._trying.attempt(index, field, text, lambda: self.draft.tried(table, TRIED), table)
+
+    def _own_key(self, table: TableId) -> list[str]:
+        """The source's own key, under its own names."""
+        info = self._infos[self._index[table]]
+        return [] if info.schema.key_chosen else self._source_names(info, info.schema.key)
+
+    def _source_names(self, info: TableInfo, columns: Sequence[str]) -> list[str]:
+        names = {c.name: c.source_name for c in info.schema.columns}
+        return [names[name] for name in columns]
+
     def _reset(self, _said: Mapping[str, Any]) -> None:
         self.draft.reset()
         self._tell_all()
@@ -198,7 +249,8 @@ class TablePicker(View):
         fields = [f for f in table_fields() if f.name not in _OWN_PLACE]
         # As one text: the kernel looks into every value of a message, and these are many.
         self.tell("tables", file=self._path.name, schemas=schemas, tables=json.dumps(tables), chosen=chosen,
-                  fields=describe_fields(fields), masks=_mask_kinds(), marks=self._marks(None))  # fmt: skip
+                  fields=describe_fields(fields), masks=_mask_kinds(), types=_types(), tried=list(TRIED),
+                  marks=self._marks(None))  # fmt: skip
         self._tell_draft([])
 
     def _tell_draft(self, tables: Collection[TableId]) -> None:
@@ -223,12 +275,14 @@ class TablePicker(View):
         settings = self.draft.settings(table)
         chosen = settings.get("columns") or []
         masks, inherited = settings.get("masks") or {}, self.draft.inherited(table)
-        key = set(info.schema.key)
+        key = set(settings.get("key") or self._source_names(info, info.schema.key))
+        casts = settings.get("cast") or {}
         columns = [
             {
                 "name": c.source_name,
                 "type": c.native or str(c.type),
-                "key": c.name in key,
+                "key": c.source_name in key,
+                "cast": _typed(casts.get(c.source_name)),
                 "on": is_chosen(c.source_name, chosen),
                 "mask": _shown(masks.get(c.source_name)),
                 "fixed": c.source_name in inherited,
@@ -238,6 +292,9 @@ class TablePicker(View):
         fields = [f for f in table_fields() if f.name not in _OWN_PLACE]
         self.tell("table", index=index, note=info.note, columns=columns, values=form_values(fields, settings),
                   key=[printable(k) for k in info.schema.key], object=info.kind)  # fmt: skip
+
+    def _tell_tried(self, index: int, field: str, found: Mapping[str, object]) -> None:
+        self.tell("tried", index=index, field=field, **found)
 
     def _marks(self, tables: Collection[TableId] | None) -> list[list[object]]:
         marks = self.draft.marks(tables)
@@ -259,6 +316,17 @@ class TablePicker(View):
             for problem in find_problems(made.config, plain, changed):
                 raise ConfigError(f"{problem.table} {problem.what}", hint=problem.hint)
         return made
+
+
+def _typed(cast: Any) -> str:
+    """A type change as it is typed."""
+    return cast if isinstance(cast, str) else write_value(_CAST, cast)
+
+
+def _types() -> list[str]:
+    """What a column can become, to choose from."""
+    plain = [t.word for t in TARGETS.values() if not t.takes_format and t.word != "decimal"]
+    return [*plain, "decimal(18,2)", "@D(yyyyMMdd)", "@T(yyyyMMddHHmmss)"]
 
 
 def _mask_kinds() -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from headwater.printable import printable, span, width
 from headwater.printable import size as in_units
@@ -359,10 +359,23 @@ def built(found: BuildResult) -> list[str]:
 
 def steps(found: Sequence[object]) -> list[str]:
     """Every change of a key, one line each; columns that are empty throughout are left out."""
-    docs = [d for d in (plain(s) for s in found) if isinstance(d, dict)]
+    docs = [_changed(d) for d in (plain(s) for s in found) if isinstance(d, dict)]
     names = [n for n in (docs[0] if docs else {}) if any(d[n] not in (None, "", [], {}) for d in docs)]
     heads = [n.replace("_", " ") for n in names]
     return align([heads, *([_cell(d[n]) for n in names] for d in docs)])
+
+
+def _changed(doc: dict[str, Any]) -> dict[str, Any]:
+    """A change with what its columns were and are, where that was asked for."""
+    before, row = doc.pop("before", {}), doc.pop("row", {})
+    if before and row:
+        names = doc["changed"]
+        doc["changed"] = [f"{n}: {_told(before.get(n))} -> {_told(row.get(n))}" for n in names]
+    return doc
+
+
+def _told(value: object) -> str:
+    return "NULL" if value is None else str(value)
 
 
 def _cell(value: object) -> str:

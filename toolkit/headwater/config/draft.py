@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
+from headwater.config import Config
 from headwater.config.edit import PipelineFile, Proposal
 from headwater.config.fields import FILE, Field
 from headwater.config.patterns import Pattern, fitting, parse_pattern, quote_table
@@ -110,6 +111,15 @@ class Draft:
         if "mask_key" not in doc and any(map(_needs_key, entries)):
             doc["mask_key"] = MASK_KEY
         return self.file.propose(doc)
+
+    def tried(self, table: TableId, without: Collection[str]) -> Config:
+        """The pipeline with a table as it is set here but for some settings; raises ConfigError."""
+        settings = {k: v for k, v in self.settings(table).items() if k not in without}
+        others = [e for e in _entries(self.file.doc) if _exact(e) != table]
+        doc = {**self.file.doc, "tables": [*others, {"name": quote_table(table), **settings}]}
+        if "mask_key" not in doc and _needs_key(settings):
+            doc["mask_key"] = MASK_KEY
+        return self.file.propose(doc).config
 
     def save(self, proposal: Proposal) -> None:
         """Write the file, and go on from it; raises Conflict when somebody else changed it."""

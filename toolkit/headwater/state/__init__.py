@@ -54,7 +54,12 @@ class TableCount:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What one run did. Positions are printable; `behind_bytes` is None where the source was not asked."""
+    """What one run did. Positions are printable; `behind_bytes` is None where the source was not asked.
+
+    built   of each table with news for the warehouse, behind which entry of the raw log the build began, and
+            which entry it reached
+    lake    the id of the lake whose entries these are
+    """
 
     run_id: str
     pipeline: str
@@ -73,6 +78,8 @@ class RunRecord:
     error: str = ""
     hint: str = ""
     warnings: tuple[str, ...] = ()
+    built: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    lake: str = ""
 
     @property
     def seconds(self) -> float:
@@ -93,6 +100,7 @@ class RunRecord:
         values["ended_at"] = datetime.fromisoformat(doc["ended_at"])
         values["tables"] = {name: TableCount(**count) for name, count in doc["tables"].items()}
         values["warnings"] = tuple(doc["warnings"])
+        values["built"] = {name: (span[0], span[1]) for name, span in doc.get("built", {}).items()}
         return cls(**values)
 
 
