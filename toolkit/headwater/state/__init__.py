@@ -21,6 +21,7 @@ from headwater.state.store import Saved, StateStore
 __all__ = [
     "Hold",
     "Owner",
+    "QualityCount",
     "RunRecord",
     "Saved",
     "StateStore",
@@ -53,6 +54,21 @@ class TableCount:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityCount:
+    """What a run judged: tables, expectations, how many of them failed (critical) or warned, and how long.
+
+    held  the tables whose handoff is held back
+    """
+
+    tables: int = 0
+    expectations: int = 0
+    failed: int = 0
+    warned: int = 0
+    seconds: float = 0.0
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What one run did. Positions are printable; `behind_bytes` is None where the source was not asked."""
 
@@ -73,6 +89,7 @@ class RunRecord:
     error: str = ""
     hint: str = ""
     warnings: tuple[str, ...] = ()
+    quality: QualityCount | None = None
 
     @property
     def seconds(self) -> float:
@@ -93,6 +110,8 @@ class RunRecord:
         values["ended_at"] = datetime.fromisoformat(doc["ended_at"])
         values["tables"] = {name: TableCount(**count) for name, count in doc["tables"].items()}
         values["warnings"] = tuple(doc["warnings"])
+        if judged := doc.get("quality"):
+            values["quality"] = QualityCount(**{**judged, "held": tuple(judged["held"])})
         return cls(**values)
 
 
