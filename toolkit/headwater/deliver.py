@@ -171,7 +171,7 @@ class Delivery:
                 self.build(tally, folded, held=held)
 
     def judge(self, tally: Tally, folded: memo.Folded) -> Collection[TableId]:
-        """Judge what is not handed off yet; returns the tables to hold back, which make the tally a failed one."""
+        """Judge what is not handed off yet; returns the tables to hold back, which make the tally failed."""
         self.judging = 0.0
         if not any(spec.quality.judged for spec in self._specs.values()):
             return ()
@@ -347,7 +347,8 @@ def tell_judged(tell: Tell, result: QualityResult) -> None:
 
 def _accept_hint(held: Collection[TableId]) -> str:
     names = " ".join(quote_table(t) for t in sorted(held)[:3])
-    return f"headwater quality {names}   (what is wrong; the next run judges again, --accept lets it through once)"
+    what = "what is wrong; the next run judges again, --accept lets it through once"
+    return f"headwater quality {names}   ({what})"
 
 
 def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], made: Mapping[TableId, str]) -> str:

@@ -187,7 +187,7 @@ class Pipeline:
         return assess(self.parts, tables, full=full, sinks=sinks)
 
     def quality_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
-        """Let what is held back of tables (patterns) through, once, with the next run or round; returns them."""
+        """Let what is held back of tables (patterns) through with the next run, once; returns them."""
         from headwater.assessing import let_through
 
         return let_through(self.parts, tables)

@@ -79,7 +79,8 @@ class Tally:
         """Count what was judged."""
         self._add_quality(count_judged(result))
         self.notes += [
-            f"{t.table}: {t.failed} of {len(t.checks)} rules failed; try: headwater quality {quote_table(t.table)}"
+            f"{t.table}: {t.failed} of {len(t.checks)} rules failed; "
+            f"try: headwater quality {quote_table(t.table)}"
             for t in result.tables
             if t.failed and not t.held
         ]

@@ -144,12 +144,9 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
         return _mapping(node, wanted, file, place)
     if wanted.kind == "plain" and isinstance(node, yaml.MappingNode):
         return _plain(node, file, place)
-    if wanted.kind == "mapping" and wanted.short is not None and (word := _bare_word(node, wanted.short)):
-        return {wanted.short.name: word}
-    if wanted.kind == "mapping" and wanted.short is not None and _tag(node) == "str":
-        return {wanted.short.name: _value(node, wanted.short, file, place)}
-    if wanted.kind == "list" and wanted.short is not None and _tag(node) == "str":
-        return [_value(node, wanted.short, file, place)]
+    if wanted.short is not None and (_tag(node) == "str" or _bare_word(node, wanted.short)):
+        value = _bare_word(node, wanted.short) or _value(node, wanted.short, file, place)
+        return [value] if wanted.kind == "list" else {wanted.short.name: value}
     if wanted.kind == "list" and isinstance(node, yaml.SequenceNode) and wanted.item is not None:
         if not node.value:
             raise file.refuse(

@@ -68,7 +68,7 @@ class _Node:
     relation: str
 
 
-def publish(
+def publish(  # noqa: PLR0913
     config: Config,
     staged: Mapping[TableId, Staged],
     specs: Mapping[TableId, TableSpec],

@@ -1,14 +1,14 @@
 """The gate: judges what is not handed off yet, remembers what it let through, and says what has to wait.
 
-A table that waits keeps its place: with the next run all that came since is judged again, as the rows are
-then. So a table goes on by itself when its data is right again, and what a person accepts is let through once.
+A table that waits keeps its place: the next run judges all that came since, as the rows are then. So a table
+goes on by itself when its data is right again, and what a person accepts is let through once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from time import monotonic
@@ -64,26 +64,39 @@ class _Opened:
     table: TableId
     spec: TableSpec
     known: Known
-    changes: Held | None
+    changes: Held | None = None
     rows: Rows | None = None
     wanted: Sequence[Wanted] = ()
     rules: Sequence[Rule] = ()
-    checks: list[Check] | None = None
+    checks: list[Check] = field(default_factory=list)
     counted: Counted | None = None
-    started: float = 0.0
     seconds: float = 0.0
 
-    def refuse(self, failed: HeadwaterError) -> None:
-        why = f"{failed}; try: {failed.hint}" if failed.hint else str(failed)
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """What keeps this table from being judged is a failure of its own, and no other's."""
+        import duckdb
+
+        began = monotonic()
+        try:
+            yield
+        except HeadwaterError as failed:
+            self._refuse(f"{failed}; try: {failed.hint}" if failed.hint else str(failed))
+        except duckdb.Error as failed:
+            # Its text may hold the value of a cell.
+            self._refuse(f"DuckDB: {type(failed).__name__}")
+        self.seconds += monotonic() - began
+
+    def _refuse(self, why: str) -> None:
         broken = Check("judging", (), "schema", "critical", "the table can be judged", "unjudged", why=why)
-        self.checks = [*(self.checks or ()), broken]
+        self.checks = [*self.checks, broken]
 
 
 class Gate:
     """Judges the tables of one pipeline; for one thread."""
 
     def __init__(self, place: Place, still: AbstractContextManager[object] | None = None) -> None:
-        """`still`: nobody folds while it is held, so that what is opened of several tables is as of one moment."""
+        """While `still` is held, nobody folds: what is opened then of several tables is as of one moment."""
         self._place = place
         self._still = still or nullcontext()
         self._judge: Judge | None = None
@@ -92,7 +105,7 @@ class Gate:
     def pass_on(
         self, specs: Mapping[TableId, TableSpec], marks: Mapping[TableId, str], run_id: str
     ) -> tuple[QualityResult | None, frozenset[TableId]]:
-        """Judge the tables with news and those that wait; returns the result, and what must not be handed off.
+        """Judge the tables with news and those that wait; returns the result, and what has to wait.
 
         marks  where each table stands; one that stands where it was let through is not looked at
         """
@@ -113,7 +126,7 @@ class Gate:
                     self._open(con, specs[t], known[t], accepted.get(t, -1), fresh=t in due) for t in known
                 ]
             self._judge_all(con, opened)
-        held = {o.table for o in opened if o.table in blocked & due and any(c.holds for c in o.checks or ())}
+        held = {o.table for o in opened if o.table in blocked & due and any(c.holds for c in o.checks)}
         result = self._result(run_id, "batch", opened, held)
         reach("quality.before")
         self._remember(judged, [o for o in opened if o.table in due], held, marks)
@@ -123,7 +136,7 @@ class Gate:
         return result, frozenset(held)
 
     def look(self, specs: Mapping[TableId, TableSpec], run_id: str, *, full: bool) -> QualityResult:
-        """Judge tables for a person, and let nothing through: all rows, or what waits, else the last batch."""
+        """Judge tables for a person; nothing is let through. All rows, or what waits, else the last batch."""
         place, lake = self._place, self._known_lake()
         judged = load_judged(place.state, place.pipeline, lake)
         with place.lake.connect() as con:
@@ -151,10 +164,10 @@ class Gate:
         fresh: bool,
         full: bool = False,
     ) -> _Opened:
-        """Find the rows to judge (none: nothing came), and the rules; all SQL names files, so it stays as of now."""
+        """Find the rows to judge (none: nothing came) and the rules; SQL names files, so it is as of now."""
         lake = self._place.lake
-        opened = _Opened(spec.table, spec, known, None, started=monotonic())
-        try:
+        opened = _Opened(spec.table, spec, known)
+        with opened.catching():
             changes = opened.changes = lake.open(spec.table, "changes")
             if full:
                 opened.rows = open_table(lake, con, spec.table, self._place.newest(spec.table))
@@ -163,12 +176,10 @@ class Gate:
                 since = -1 if again else max(known.passed, accepted)
                 if lake.highest(changes) > since:
                     opened.rows = open_batch(lake, con, changes, since)
-            opened.rules = self._rules(con, opened, full=full)
-        except HeadwaterError as failed:
-            opened.refuse(failed)
+            opened.rules = self._rules(con, opened)
         return opened
 
-    def _rules(self, con: DuckDBPyConnection, opened: _Opened, *, full: bool) -> list[Rule]:
+    def _rules(self, con: DuckDBPyConnection, opened: _Opened) -> list[Rule]:
         rows, spec, known = opened.rows, opened.spec, opened.known
         rules: list[Rule] = []
         if spec.quality.max_age:
@@ -216,47 +227,33 @@ class Gate:
         """Count table by table, judge the numbers of all at once, then what users expect of each."""
         self._judge = self._judge or Judge()
         for one in opened:
-            began = monotonic()
-            try:
-                one.checks = [*(one.checks or ()), *self._count(con, one)]
-            except HeadwaterError as failed:
-                one.refuse(failed)
-            one.seconds = monotonic() - began
+            with one.catching():
+                one.checks = [*one.checks, *self._count(con, one)]
         self._settle(opened)
         for one in opened:
-            began = monotonic()
             others = [w for w in one.wanted if w.check.rule not in _COUNTED]
             if one.rows is not None and one.counted is not None and others:
-                try:
-                    one.checks = [*(one.checks or ()), *judge(con, one.rows, others, self._judge)]
-                except HeadwaterError as failed:
-                    one.refuse(failed)
-            one.seconds += monotonic() - began
+                with one.catching():
+                    one.checks = [*one.checks, *judge(con, one.rows, others, self._judge)]
 
     def _count(self, con: DuckDBPyConnection, one: _Opened) -> Sequence[Check]:
         if one.rows is None:
             told = [r for r in one.rules if r.told is not None]
             return [replace(r.check, rows=r.told[1], unexpected=r.told[0]) for r in told if r.told]
         one.counted = count(con, one.rows, one.rules, look=True)
-        volume = (
-            volume_rule(one.counted.rows, one.known.seen)
-            if one.rows.scope == "batch" and one.rows.since >= 0
-            else None
-        )
-        more = (
-            [replace(volume.check, rows=one.counted.rows, unexpected=volume.told[0])]
-            if volume and volume.told
-            else []
-        )
-        return [*one.counted.checks, *more]
+        later = one.rows.scope == "batch" and one.rows.since >= 0
+        volume = volume_rule(one.counted.rows, one.known.seen) if later else None
+        if volume is None:
+            return one.counted.checks
+        return [*one.counted.checks, replace(volume[0], rows=one.counted.rows, unexpected=volume[1])]
 
     def _settle(self, opened: Sequence[_Opened]) -> None:
         """Let Great Expectations judge the numbers."""
         assert self._judge is not None
-        counted = [(o, n) for o in opened for n, c in enumerate(o.checks or ()) if c.outcome == "passed"]
-        told = self._judge.counts([(o.checks or [])[n].unexpected for o, n in counted])
+        counted = [(o, n) for o in opened for n, c in enumerate(o.checks) if c.outcome == "passed"]
+        told = self._judge.counts([o.checks[n].unexpected for o, n in counted])
         for (one, n), its in zip(counted, told, strict=True):
-            checks = one.checks or []
+            checks = one.checks
             if its.error:
                 checks[n] = replace(checks[n], outcome="unjudged", why=its.error)
             elif not its.success:
@@ -272,7 +269,7 @@ class Gate:
         tables = tuple(
             TableResult(
                 o.table, o.spec.quality.gate or "off", scope, o.counted.rows if o.counted else 0,
-                tuple(o.checks or ()), o.table in held, round(o.seconds, 3),
+                tuple(o.checks), o.table in held, round(o.seconds, 3),
             )
             for o in opened
         )  # fmt: skip
@@ -317,7 +314,7 @@ def _passed(one: _Opened, lake: Lake) -> Known:
 
 
 def accept(place: Place, tables: Sequence[TableId]) -> Mapping[TableId, int]:
-    """Let what is held of tables through, once; returns those that were held. Raises ConfigError when none was."""
+    """Let what is held of tables through, once; returns which. Raises ConfigError where none was held."""
     from headwater.quality.memory import save_accepted
 
     lake = lake_id(place.storage)

@@ -1,4 +1,4 @@
-"""Great Expectations, kept at arm's length: imported with care, given small pandas frames, believed in nothing.
+"""Great Expectations at arm's length: imported with care, given small pandas frames, never taken at its word.
 
 It never sees SQL: over DuckDB it reports failures that there are not. An `exception_info` is no success.
 """
@@ -6,6 +6,7 @@ It never sees SQL: over DuckDB it reports failures that there are not. An `excep
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections import Counter
@@ -129,7 +130,7 @@ class Judge:
     def frame(
         self, frame: pd.DataFrame, expectations: Sequence[Any], *, index: str = "", every: str = ""
     ) -> Sequence[Told]:
-        """Judges a frame by expectations; `index` (first rows) or `every` names a column that tells rows apart."""
+        """Judges a frame; `index` (for the first rows) or `every` names a column that tells rows apart."""
         formed: dict[str, Any] = {"result_format": "COMPLETE" if every else "SUMMARY"}
         formed["partial_unexpected_count"] = KEYS
         if index or every:
@@ -150,7 +151,7 @@ class Judge:
 
 
 def make(name: str, kwargs: Mapping[str, Any]) -> Any:
-    """An expectation; raises ConfigError where the library has none of this name or it does not take these."""
+    """An expectation; raises ConfigError where the library has no such one, or it does not take these."""
     library()
     from great_expectations.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.registry import (
@@ -187,7 +188,7 @@ _OURS = {
 def to_frame(piece: pa.Table, plain: frozenset[str]) -> pd.DataFrame:
     """A piece as pandas, every value as it is; columns in `plain` as Python objects.
 
-    pandas itself would make floats of whole numbers beside NULL; what compares two columns takes no Arrow NULL.
+    pandas itself would make floats of whole numbers beside NULL; who compares columns takes no Arrow NULL.
     """
     import pandas as pd
 
@@ -236,4 +237,6 @@ def _short(failed: BaseException) -> str:
 
 
 def _first(text: str) -> str:
-    return " ".join(text.split())[:200] or "an error without a message"
+    """The start of an error text, without what it quotes: that may be the value of a cell."""
+    bare = re.sub(r"""'[^']*'|"[^"]*"|\b\d[\d.,:-]*""", "…", " ".join(text.split()))
+    return bare[:200] or "an error without a message"

@@ -20,6 +20,7 @@ _ORIGINS = {
     "limit": "limit",
     "user": "headwater.yml",
 }
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Tables that are all right beyond so many are folded into one line each without their rules.
 _LISTED = 500
 
@@ -33,7 +34,8 @@ def render(past: Sequence[QualityResult]) -> str:
     at = f"{last.at:%Y-%m-%d %H:%M:%S} UTC" if last else "never"
     body = [
         f"<header><h1>Data quality of {name}</h1>{_badge(verdict, _WORDS[verdict])}"
-        f'<p class="soft">Judged last: {at}. The newest judgement of each table, what failed first.</p></header>',
+        f'<p class="soft">Judged last: {at}. The newest judgement of each table, what failed first.</p>',
+        "</header>",
         _figures(newest),
         _trend(past),
         *(_table(t, past) for t in newest[:_LISTED]),
@@ -47,7 +49,7 @@ def render(past: Sequence[QualityResult]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>Data quality of {name}</title><style>{css}</style></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
@@ -102,7 +104,8 @@ def sparkline(counts: Sequence[tuple[int, int]], says: str, *, width: int = 120,
 
 def _table(t: TableResult, past: Sequence[QualityResult]) -> str:
     history = [(o.failed, o.warned) for r in past for o in r.tables if o.table == t.table and o.checks]
-    said = f"{_text(str(t.table))}: the last {len(history)} judgements"
+    name = _text(str(t.table))
+    said = f"{printable(str(t.table))}: the last {len(history)} judgements"
     held = _badge("failed", "held back") if t.held else ""
     what = "all rows" if t.scope == "table" else "what came"
     opened = " open" if t.verdict != "ok" else ""
@@ -111,12 +114,12 @@ def _table(t: TableResult, past: Sequence[QualityResult]) -> str:
     checks = sorted(t.checks, key=lambda c: (not c.fails, not c.wrong, c.rule, c.columns))
     rows = "".join(_check(c, t) for c in checks)
     return (
-        f"<details{opened}><summary><h2>{_text(str(t.table))}</h2>{_badge(t.verdict, _WORDS[t.verdict])}{held}"
+        f"<details{opened}><summary><h2>{name}</h2>{_badge(t.verdict, _WORDS[t.verdict])}{held}"
         f'{spark}<span class="soft">{numbers}</span></summary>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Rules of {_text(str(t.table))}"><table>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Rules of {name}"><table>'
         f"<caption>{_advice(t)}</caption><thead><tr><th>result</th><th>rule</th><th>columns</th><th>from</th>"
-        f'<th class="number">wrong</th><th class="number">of</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        "</details>"
+        '<th class="number">wrong</th><th class="number">of</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows to judge: what came since a place in the log, or all of a table, as SQL and in pieces of bounded size."""
+"""The rows to judge: what came since a place in the log, or all of a table, as SQL and in bounded pieces."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def _net(schema: TableSchema, came: str) -> str:
     row = image(schema, [c.name for c in schema.columns])
     left = "sum(CASE WHEN _hw_op = 'd' THEN -1 ELSE 1 END) OVER (PARTITION BY _hw_row)"
     nth = "row_number() OVER (PARTITION BY _hw_row, _hw_op = 'd' ORDER BY _hw_seq DESC)"
-    return (
-        f"(SELECT * EXCLUDE (_hw_row, _hw_left, _hw_nth) FROM (SELECT *, {left} AS _hw_left, {nth} AS _hw_nth "
-        f"FROM (SELECT *, {row} AS _hw_row FROM {came})) WHERE _hw_op <> 'd' AND _hw_nth <= _hw_left)"
-    )
+    each = f"SELECT *, {row} AS _hw_row FROM {came}"
+    told = f"SELECT *, {left} AS _hw_left, {nth} AS _hw_nth FROM ({each})"
+    wanted = "_hw_op <> 'd' AND _hw_nth <= _hw_left"
+    return f"(SELECT * EXCLUDE (_hw_row, _hw_left, _hw_nth) FROM ({told}) WHERE {wanted})"
 
 
 def name_keys(con: DuckDBPyConnection, rows: Rows, wrong: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def name_keys(con: DuckDBPyConnection, rows: Rows, wrong: str) -> tuple[str, ...
 
 
 def read_pieces(con: DuckDBPyConnection, rows: Rows, cells: Sequence[str]) -> Iterator[pa.Table]:
-    """Some columns (SQL) of the rows, in pieces of PIECE_ROWS and about PIECE_BYTES; one empty piece of none."""
+    """Columns (SQL) of the rows in pieces of PIECE_ROWS, about PIECE_BYTES; one empty piece of no rows."""
     query = con.execute(f"SELECT {', '.join(cells)} FROM {rows.relation}")
     reader: pa.RecordBatchReader = query.to_arrow_reader(_READ_ROWS)
     held: list[pa.RecordBatch] = []

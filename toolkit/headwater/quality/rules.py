@@ -1,4 +1,4 @@
-"""Our own rules: made from the schema, from foreign keys and from what was seen; DuckDB counts what breaks them."""
+"""Our own rules, made from the schema and from what was seen; DuckDB counts what breaks them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def is_null(column: Column) -> str:
 
 
 def type_rule(rows: Rows, wanted: TableSchema, spec: TableSpec) -> Rule:
-    """The lake has every captured column in a type that holds all of its values. `wanted`: after the casts."""
+    """The lake has every captured column in a type that holds its values. `wanted`: after the casts."""
     held = {c.name: c for c in rows.schema.columns if not c.retired}
     missing = [c.name for c in wanted.columns if c.name not in held]
     missing = [] if spec.policies.schema == "discard" else missing
@@ -149,14 +149,14 @@ def _span_rules(column: Column, span: Span) -> Iterator[Rule]:
         )  # fmt: skip
 
 
-def volume_rule(count: int, seen: Seen) -> Rule | None:
-    """The batch is about as large as the ones before; None before there were enough."""
+def volume_rule(count: int, seen: Seen) -> tuple[Check, int] | None:
+    """Whether a batch is about as large as the ones before (0) or not (1); None before there were enough."""
     between = usual(seen.sizes)
     if between is None:
         return None
     odd = not between[0] <= count <= between[1]
-    check = Check("volume", (), "observed", "warning", f"{between[0]:,} to {between[1]:,} rows in a batch")
-    return Rule(check, told=(int(odd), 1))
+    what = f"{between[0]:,} to {between[1]:,} rows in a batch"
+    return Check("volume", (), "observed", "warning", what), int(odd)
 
 
 def age_rule(limit: str, newest: datetime | None) -> Rule:
@@ -183,7 +183,9 @@ class Counted:
 
 
 def count(con: DuckDBPyConnection, rows: Rows, rules: Sequence[Rule], *, look: bool) -> Counted:
-    """Count what breaks the rules, in one pass over the rows for all that look at one row; `look` for spans too.
+    """Count what breaks the rules, in one pass over the rows for all that look at one row.
+
+    look  also at what the columns hold
 
     The checks say `failed` or `passed` by the numbers alone; it is for Great Expectations to judge them.
     """

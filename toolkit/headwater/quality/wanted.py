@@ -71,7 +71,7 @@ _VALUE = "value"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One expectation understood. `columns` by the names that rows have; `made` takes them, for Great Expectations."""
+    """One expectation understood. `columns` and `made`, the library's own, have the names that rows have."""
 
     given: Expectation
     check: Check
@@ -154,26 +154,25 @@ def _translated(
 ) -> dict[str, Any]:
     """The kwargs with the columns' names in our files, and text where a column holds dates or times read."""
     names = {name: c.name for name, c in by_source.items()}
-    kwargs = dict(given.kwargs)
-    for word in _ONE:
-        if word in kwargs:
-            kwargs[word] = names.get(str(kwargs[word]), kwargs[word])
-    for word in _SEVERAL:
-        if isinstance(kwargs.get(word), Sequence):
-            kwargs[word] = [names.get(str(name), name) for name in kwargs[word]]
-    if given.type in _NULLS and named:
-        kwargs["column"] = _presence(kwargs["column"])
-    if len(named) == 1:
-        for word in ("min_value", "max_value"):
-            if word in kwargs:
-                kwargs[word] = _as_held(kwargs[word], named[0])
-        if isinstance(kwargs.get("value_set"), Sequence):
-            kwargs["value_set"] = [_as_held(value, named[0]) for value in kwargs["value_set"]]
+    column = named[0] if len(named) == 1 else None
+
+    def translate(word: str, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [translate(word, one) for one in value] if word in (*_SEVERAL, "value_set") else value
+        if word in (*_ONE, *_SEVERAL):
+            return names.get(str(value), value)
+        if column is not None and word in ("min_value", "max_value", "value_set"):
+            return _as_held(value, column)
+        return value
+
+    kwargs = {word: translate(word, value) for word, value in given.kwargs.items()}
+    if given.type in _NULLS and column is not None:
+        kwargs["column"] = _presence(column.name)
     return kwargs
 
 
 def _presence(name: str) -> str:
-    """The column that is NULL where a cell is: a value may stand as text beside a cell that cannot hold it."""
+    """The column that is NULL where a cell is and no text stands beside it."""
     return f"_hw_there_{name}"
 
 
