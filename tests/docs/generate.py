@@ -26,7 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 _KINDS = {
     "text": "text", "path": "path", "number": "number", "flag": "true or false", "secret": "secret",
-    "moment": "date or null", "mapping": "mapping", "list": "list",
+    "moment": "date or null", "mapping": "mapping", "list": "list", "plain": "mapping",
 }  # fmt: skip
 
 

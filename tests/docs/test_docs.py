@@ -42,7 +42,7 @@ def test_every_example_is_accepted(path: str, field: generate.Field) -> None:
     *above, name = path.replace("[]", "").split(".")
     at = doc
     for step in above:
-        at = at[step][-1] if step == "tables" else at[step]
+        at = at[step][-1] if isinstance(at[step], list) else at[step]
     value = field.example if field.kind in ("text", "path", "secret") else yaml.safe_load(field.example)
     if path == "source.url":
         doc["source"] = {"kind": "postgres"}
@@ -58,7 +58,15 @@ WITH_EVERYTHING = """
 pipeline: a
 source: {kind: postgres, host: h, user: u, dbname: d}
 store: {url: "s3://bucket", sse: aws:kms}
-tables: ["public.*", {name: public.a, history: {current: now}, lake: {slices: 2}}]
+tables:
+  - public.*
+  - name: public.a
+    history: {current: now}
+    lake: {slices: 2}
+    quality: {gate: warn}
+    expect: [{type: expect_table_row_count_to_equal, kwargs: {value: 1}}]
+    references: [{columns: [a], table: public.b}]
+quality: {gate: block}
 history: {current: now}
 lake: {compact: auto, format: iceberg, glue: {database: shop}}
 names: {case: lower}

@@ -6,18 +6,29 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from headwater import memo
-from headwater.config import Config, Names, TableSpec, WarehouseConfig
-from headwater.errors import CastFailed, ConfigError, HeadwaterError, SchemaConflict, SchemaRefused
+from headwater.config import Config, Names, TableSpec, WarehouseConfig, quote_table
+from headwater.errors import (
+    CastFailed,
+    ConfigError,
+    HeadwaterError,
+    QualityFailed,
+    SchemaConflict,
+    SchemaRefused,
+)
 from headwater.events import Value
 from headwater.failpoints import reach
 from headwater.formats import Catalog, Formats, Shown
 from headwater.handoff.build import BuildResult, publish
 from headwater.lake.delta import Lake
 from headwater.model import TableId
+from headwater.quality import QualityResult
+from headwater.quality.place import Place
 from headwater.quarantine import wanted_making
 from headwater.raw import RawLog
 from headwater.refresh import refresh
@@ -25,6 +36,9 @@ from headwater.sources import Source
 from headwater.state import StateStore
 from headwater.storage import Storage
 from headwater.tally import Tally
+
+if TYPE_CHECKING:
+    from headwater.quality.gate import Gate
 
 #: A table that failed is tried again after a second, then ever more seldom, down to once in so many seconds.
 SELDOM = 300.0
@@ -55,6 +69,11 @@ class Parts:
     def formats(self) -> Formats:
         """The published views of the lake."""
         return Formats(self.storage, self.lake, self.catalog)
+
+    @property
+    def place(self) -> Place:
+        """What the quality of data is judged by."""
+        return Place(self.config.name, self.storage, self.log, self.lake, self.state)
 
     def apart(self) -> Parts:
         """The same pipeline for another thread: store, log and lake of its own; close the storage."""
@@ -94,10 +113,18 @@ class Delivery:
     """The steps behind capture for one thread. Tables that fail or are not whole yet never hold up others."""
 
     def __init__(
-        self, parts: Parts, specs: Mapping[TableId, TableSpec], tell: Tell, guard: Callable[[], None]
+        self,
+        parts: Parts,
+        specs: Mapping[TableId, TableSpec],
+        tell: Tell,
+        guard: Callable[[], None],
+        still: AbstractContextManager[object] | None = None,
     ) -> None:
-        """`guard` raises Conflict once the lease is lost."""
+        """`guard` raises Conflict once the lease is lost; while `still` is held, nobody folds."""
         self._parts, self._specs, self._tell, self._guard = parts, specs, tell, guard
+        self._still = still or nullcontext()
+        self._gate: Gate | None = None
+        self.judging = 0.0  # seconds of the last judgement
         self._folded: memo.Folded | None = None  # of the tables that do not wait
         self._late: dict[TableId, _Late] = {}
         self._seen = -1  # the newest entry of the log when it was last looked at
@@ -159,14 +186,39 @@ class Delivery:
         return {**lasting, **failed}
 
     def hand_off(self, tally: Tally, folded: memo.Folded, *, build: bool = True) -> None:
-        """Show and build: neither waits for the other to succeed."""
+        """Judge, then show and build what need not wait: neither waits for the other to succeed."""
+        held = self.judge(tally, folded)
         try:
-            self.show(folded)
+            self.show(folded, held)
         finally:
             if build:
-                self.build(tally, folded)
+                self.build(tally, folded, held=held)
 
-    def show(self, folded: memo.Folded) -> None:
+    def judge(self, tally: Tally, folded: memo.Folded) -> Collection[TableId]:
+        """Judge what is not handed off yet; returns the tables to hold back, which make the tally failed."""
+        self.judging = 0.0
+        if not any(spec.quality.judged for spec in self._specs.values()):
+            return ()
+        from headwater.quality.gate import Gate
+
+        began, self._gate = monotonic(), self._gate or Gate(self._parts.place, self._still)
+        self._guard()
+        marks = {t: f"{mark} {self._made_of(t)}" for t, mark in folded.marks.items() if t in self._specs}
+        result, held = self._gate.pass_on(self._specs, marks, tally.run_id)
+        self.judging = monotonic() - began
+        if result is not None:
+            tally.add_judged(result)
+            tell_judged(self._tell, result)
+        if held:
+            names = ", ".join(map(str, sorted(held)))
+            failed = QualityFailed(f"held back, as their data is not right: {names}", hint=_accept_hint(held))
+            tally.failed = tally.failed or failed
+        return held
+
+    def _made_of(self, table: TableId) -> str:
+        return self._parts.lake.made(table) if self._specs[table].casts else ""
+
+    def show(self, folded: memo.Folded, held: Collection[TableId] = ()) -> None:
         """Bring published views to what the lake holds; raises the first failure when the others are done."""
         parts, name = self._parts, self._parts.config.name
         wanted = {t for t, spec in self._specs.items() if spec.formats}
@@ -175,7 +227,8 @@ class Delivery:
         made = {t: parts.lake.made(t) for t in wanted if self._specs[t].casts}
         settings = _view_settings(parts.config, self._specs, made)
         seen = memo.load_views(parts.state, name, folded.lake, settings)
-        news = [t for t, mark in folded.marks.items() if t in wanted and seen.get(t) != mark]
+        marks = {t: mark for t, mark in folded.marks.items() if t not in held}
+        news = [t for t, mark in marks.items() if t in wanted and seen.get(t) != mark]
         if not news:
             return
         self._guard()
@@ -206,8 +259,18 @@ class Delivery:
             }
             self._tell("view.published", table, {**about, "entry": view.mark.seq})
 
-    def build(self, tally: Tally, folded: memo.Folded, *, full_refresh: bool = False) -> BuildResult | None:
-        """Hand what the lake holds to the warehouse; None when it has all of it already."""
+    def build(
+        self,
+        tally: Tally,
+        folded: memo.Folded,
+        *,
+        full_refresh: bool = False,
+        held: Collection[TableId] = (),
+    ) -> BuildResult | None:
+        """Hand what the lake holds to the warehouse; None when it has all of it already.
+
+        held  tables that stay as they are there
+        """
         parts, warehouse = self._parts, self._parts.config.warehouse
         if warehouse is None:
             return None
@@ -216,11 +279,13 @@ class Delivery:
         seen = memo.load_published(parts.state, name, folded.lake, place)
         seen = {} if full_refresh or not os.path.exists(warehouse.path) else seen
         built = memo.load_made(parts.state, name, folded.lake, place)
-        made = self._made(folded, built)
+        made = {t: said for t, said in self._made(folded, built).items() if t not in held}
+        made |= {t: said for t, said in built.items() if t in held}
         news = [
             t
             for t, mark in folded.marks.items()
-            if t in self._specs and (seen.get(t) != mark or made.get(t, "") != built.get(t, ""))
+            if t in self._specs.keys() - set(held)
+            and (seen.get(t) != mark or made.get(t, "") != built.get(t, ""))
         ]
         if not news:
             return None
@@ -230,7 +295,7 @@ class Delivery:
         there = [t for t in folded.marks if t in self._specs and parts.lake.version(t, "changes") >= 0]
         staged = {t: parts.lake.staged(t) for t in there}
         reach("build.before")
-        done = publish(parts.config, staged, self._specs, news=news, full_refresh=full_refresh)
+        done = publish(parts.config, staged, self._specs, news=news, held=held, full_refresh=full_refresh)
         reach("build.after")
         entries = {t: (seen.get(t, -1), staged[t].mark.seq) for t in news if t in staged}
         tally.add_built(done, folded.lake, entries)
@@ -241,7 +306,7 @@ class Delivery:
         self._tell("handoff.finished", None, {"tables": len(news), "models": len(done.models)})
         return done
 
-    def _made(self, folded: memo.Folded, built: Collection[TableId]) -> dict[TableId, str]:
+    def _made(self, folded: memo.Folded, built: Mapping[TableId, str]) -> dict[TableId, str]:
         """By which casts the lake's tables were folded, as far as that can be news."""
         tables = [t for t in folded.marks if t in built or (t in self._specs and self._specs[t].casts)]
         made = {t: self._parts.lake.made(t) for t in tables}
@@ -299,6 +364,20 @@ class Delivery:
             self._late[table] = late = _Late(after, delay, monotonic() + delay, error, upto)
             again = None if late.lasts(upto) else delay
             self._tell("table.failed", table, {"error": str(error), "hint": error.hint, "seconds": again})
+
+
+def tell_judged(tell: Tell, result: QualityResult) -> None:
+    """Tell how each table was judged."""
+    for t in result.tables:
+        counts: dict[str, Value] = {"rows": t.rows, "rules": len(t.checks), "failed": t.failed}
+        about = {**counts, "warned": t.warned, "verdict": t.verdict, "held": t.held}
+        tell("table.judged", t.table, about)
+
+
+def _accept_hint(held: Collection[TableId]) -> str:
+    names = " ".join(quote_table(t) for t in sorted(held)[:3])
+    what = "what is wrong; the next run judges again, --accept lets it through once"
+    return f"headwater quality {names}   ({what})"
 
 
 def _view_settings(config: Config, specs: Mapping[TableId, TableSpec], made: Mapping[TableId, str]) -> str:

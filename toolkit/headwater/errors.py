@@ -16,6 +16,7 @@ HeadwaterError
   SchemaRefused         a change of schema that the table's policy does not let in until a person accepts it
   WarehouseError        the warehouse or dbt refused
   VerifyFailed          source, lake and warehouse differ; the keys are named
+  QualityFailed         data is not as it should be, and the handoff of its tables is held back
 """
 
 from __future__ import annotations
@@ -97,3 +98,9 @@ class WarehouseError(HeadwaterError):
 
 class VerifyFailed(HeadwaterError):
     """Source, lake and warehouse differ; the keys are named."""
+
+
+class QualityFailed(HeadwaterError):
+    """Data is not as it should be, and the handoff of its tables is held back."""
+
+    hint = "headwater quality"

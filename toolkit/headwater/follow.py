@@ -30,6 +30,8 @@ from headwater.tally import Tally
 FOLD_PAUSE = 0.5
 #: Seconds from the start of one build to the next.
 BUILD_PAUSE = 30.0
+#: From the start of one build to the next lie so many times the seconds that data was judged in.
+JUDGING_SHARE = 5.0
 #: How long (seconds) capture waits in all for a source or store that went away.
 RETRY_SECONDS = 900.0
 #: Seconds between looks at what the source keeps for us.
@@ -54,6 +56,9 @@ class Follow:
         self._news = threading.Event()  # there may be entries to fold
         self._fresh = threading.Event()  # the lake moved
         self._lock = threading.Lock()  # over the tally
+        self._still = (
+            threading.Lock()
+        )  # held while tables fold, and while several are opened as of one moment
         self._tally = Tally("follow")
         self._said: SimpleQueue[tuple[str, TableId | None, Mapping[str, Value]]] = SimpleQueue()
         self._fatal: BaseException | None = None
@@ -91,7 +96,8 @@ class Follow:
         self._counted = (last.seq, last.position) if last else (-1, None)
         works = [self._capture, self._fold]
         config = self._runner.parts.config
-        works += [self._publish] if (self._build and config.warehouse) or config.publishes else []
+        behind = (self._build and config.warehouse) or config.publishes or config.judges
+        works += [self._publish] if behind else []
         works += [self._watch]
         threads = [
             threading.Thread(
@@ -217,7 +223,8 @@ class Follow:
         tally = Tally("follow")
         try:
             self._count(tally, log)
-            failed = delivery.refresh(tally, hurry=hurry)
+            with self._still:
+                failed = delivery.refresh(tally, hurry=hurry)
             tally.failed = next(iter(failed.values()), None)
         finally:
             self._add(tally)
@@ -241,7 +248,7 @@ class Follow:
     def _publish(self) -> None:
         parts = self._runner.parts.apart()
         try:
-            delivery, delay = self._runner.delivery(parts, self._tell), BUILD_PAUSE
+            delivery, delay = self._runner.delivery(parts, self._tell, self._still), BUILD_PAUSE
             while self._fresh.wait() and not self._ending.is_set():
                 self._fresh.clear()
                 began = monotonic()
@@ -255,7 +262,8 @@ class Follow:
                     self._hold_off("handoff.failed", failed, delay)
                     delay = min(SELDOM, 2 * delay)
                     self._fresh.set()
-                self._ending.wait(max(0.0, BUILD_PAUSE - (monotonic() - began)))
+                pause = max(BUILD_PAUSE, min(SELDOM, JUDGING_SHARE * delivery.judging))
+                self._ending.wait(max(0.0, pause - (monotonic() - began)))
         finally:
             parts.storage.close()
 

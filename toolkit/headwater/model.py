@@ -277,6 +277,19 @@ class TableInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key: where no cell of `columns` is NULL, some row of `parent` has these values in `key`.
+
+    All names are the source's.
+    """
+
+    table: TableId
+    columns: tuple[str, ...]
+    parent: TableId
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One line of a preflight: what was looked at, whether it is right, and the statement that mends it."""
 

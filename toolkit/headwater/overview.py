@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater import config as configuration
+from headwater.assessing import find_problems, held_tables
 from headwater.casting import cast_problems, stale_casts
 from headwater.choosing import choosable, intend
 from headwater.coming import gone_tables, wanted_tables
@@ -71,6 +72,7 @@ class TableStatus:
     waiting  rows in the quarantine; None: not looked, as its columns have no casts
     tail   about how many rows of changes are not in the files of its mirror yet; None: not looked
     views  where its published views stand, and the raw log's entry that the lake table stands at
+    held   whether its handoff is held back, as its data is not right
     """
 
     table: TableId
@@ -81,6 +83,7 @@ class TableStatus:
     tail: int | None = None
     waiting: int | None = None
     views: Sequence[ViewStatus] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,8 @@ def preflight(parts: Parts, tables: Sequence[str] | None = None) -> Sequence[Fin
     chosen = [i for i in infos if i.schema.table in set(wanted)]
     layouts = check_layouts(parts.config, parts.lake, chosen)
     formats = check_formats(parts.config, [i.schema for i in chosen])
-    return [*parts.source.check(wanted), *casts, *layouts, *formats, *names]
+    rules = find_problems(parts, chosen) if parts.config.judges else []
+    return [*parts.source.check(wanted), *casts, *layouts, *formats, *rules, *names]
 
 
 def make_plan(parts: Parts, dbt_diff: Callable[[], Sequence[str]]) -> Plan:
@@ -161,6 +165,7 @@ def make_status(parts: Parts) -> Status:
     known = parts.log.tables()
     schemas = ((t, s, parts.log.schema(t, s.schema)) for t, s in sorted(known.items()))
     looks = len(known) <= _LOOKS
+    held = held_tables(parts)
     return Status(
         pipeline=parts.config.name,
         store=parts.config.store,
@@ -180,6 +185,7 @@ def make_status(parts: Parts) -> Status:
                 parts.lake.tail_rows(t) if looks else None,
                 count_waiting(parts.lake, t) if looks and parts.config.spec(t).casts else None,
                 standing(parts.formats, parts.lake, parts.config.spec(t)) if looks else (),
+                t in held,
             )
             for t, s, c in schemas
         ],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headwater.overview import Plan, Status
     from headwater.paging import Page
     from headwater.pulse import Pulse
+    from headwater.quality import QualityResult
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.reading import Reader
     from headwater.review import SchemaVersion
@@ -174,6 +175,24 @@ class Pipeline:
         raise SourceError(
             "the tables change their columns faster than they can be compared", hint="headwater verify"
         )
+
+    def quality(
+        self, tables: Sequence[str] | None = None, *, full: bool = False, sinks: Sequence[Sink] = ()
+    ) -> QualityResult:
+        """Judge tables (patterns; default: all): what waits, else the last batch; `full`: all of their rows.
+
+        Changes nothing of what is handed off. Works while another process runs the pipeline, and without
+        the source. Raises ConfigError without the extra `quality`.
+        """
+        from headwater.assessing import assess
+
+        return assess(self.parts, tables, full=full, sinks=sinks)
+
+    def quality_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
+        """Let what is held back of tables (patterns) through with the next run, once; returns them."""
+        from headwater.assessing import let_through
+
+        return let_through(self.parts, tables)
 
     def status(self) -> Status:
         """Where the pipeline stands; works while another process runs it, and without the source."""
@@ -402,6 +421,7 @@ class Pipeline:
     @contextmanager
     def _running(self, sinks: Sequence[Sink]) -> Iterator[tuple[Runner, Mapping[TableId, TableSpec]]]:
         """Hold the pipeline and give a runner over the tables that can be captured."""
+        from headwater.assessing import prepare
         from headwater.choosing import choose
         from headwater.run import Runner
         from headwater.state import hold
@@ -409,6 +429,7 @@ class Pipeline:
         with hold(self.parts.state, self.config.name) as lease:
             chosen = choose(self.parts)
             specs = {i.schema.table: self.config.spec(i.schema.table) for i in chosen.infos}
+            prepare(self.parts, specs, chosen.infos)
             runner = Runner(
                 self.parts, specs, chosen.infos, sinks, guard=lease.check,
                 notes=chosen.notes, refused=chosen.refused, leaving=chosen.leaving,

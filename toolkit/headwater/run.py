@@ -7,7 +7,7 @@ to a given position (`settle`, for `verify`); `follow` does the same steps side 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from types import MappingProxyType
 
@@ -69,6 +69,8 @@ class Runner:
             self._capture.release()
             for failed in self._refused.values():
                 raise failed
+            if tally.failed:
+                raise tally.failed
         return self._finish(tally)
 
     def fold_again(
@@ -78,6 +80,8 @@ class Runner:
         with self._recorded(Tally(mode)) as tally:
             tally.notes += notes
             self._deliver(tally, build=build, again=tables)
+            if tally.failed:
+                raise tally.failed
         return self._finish(tally)
 
     def settle(self, until: Position, *, build: bool = True) -> frozenset[TableId]:
@@ -85,15 +89,21 @@ class Runner:
         with self._recorded(Tally("verify")) as tally:
             tally.add_captured(self._capture.drain(until))
             self._deliver(tally, build=build)
+            if tally.failed:  # a table that is held back is no reason not to compare
+                tally.notes.append(f"{tally.failed}; try: {tally.failed.hint}")
+                tally.failed = None
         self._finish(tally)
         return self._capture.unsettled
 
     def build(self, *, full_refresh: bool = False) -> BuildResult | None:
         """Hand what the lake holds to the warehouse; None when it has all of it already."""
-        tally = Tally("build")
-        done = self._delivery.build(tally, self._delivery.folded(), full_refresh=full_refresh)
-        if done is not None:
+        tally, folded = Tally("build"), self._delivery.folded()
+        held = self._delivery.judge(tally, folded)
+        done = self._delivery.build(tally, folded, full_refresh=full_refresh, held=held)
+        if done is not None or tally.failed:
             self.note(tally, "", None)  # so that `explain` can say which build took a change
+        if tally.failed:
+            raise tally.failed
         return done
 
     def capture(self, log: RawLog, guard: Callable[[], None], tell: Tell, *, again: bool = False) -> Capture:
@@ -110,9 +120,11 @@ class Runner:
         spared = self._refused.keys()
         return Capture(self.parts.source, log, tables, tell, guard, spared=spared, leaving=leaving)
 
-    def delivery(self, parts: Parts, tell: Tell) -> Delivery:
-        """The steps behind capture, over `parts`."""
-        return Delivery(parts, self._specs, tell, self.guard)
+    def delivery(
+        self, parts: Parts, tell: Tell, still: AbstractContextManager[object] | None = None
+    ) -> Delivery:
+        """The steps behind capture, over `parts`; while `still` is held, nobody folds."""
+        return Delivery(parts, self._specs, tell, self.guard, still)
 
     def note(self, tally: Tally, head: str, behind: int | None, warnings: Sequence[str] = ()) -> RunRecord:
         """Keep the record of a tally, and tell of it."""

@@ -9,10 +9,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from headwater.capture import Captured
+from headwater.config import quote_table
 from headwater.errors import HeadwaterError
 from headwater.handoff.build import BuildResult
 from headwater.model import Entry, Position, TableId
-from headwater.state import RunRecord, TableCount
+from headwater.quality import QualityResult
+from headwater.state import QualityCount, RunRecord, TableCount
+
+_SUMMED = ("tables", "expectations", "failed", "warned", "seconds")
+
+
+def count_judged(result: QualityResult) -> QualityCount:
+    """A judgement in a few figures."""
+    seconds = round(sum(t.seconds for t in result.tables), 3)
+    held = tuple(map(str, result.held))
+    return QualityCount(len(result.tables), result.checks, result.failed, result.warned, seconds, held)
 
 
 @dataclass(slots=True)
@@ -31,12 +42,13 @@ class Tally:
     built: dict[TableId, tuple[int, int]] = field(default_factory=dict)
     lake: str = ""
     notes: list[str] = field(default_factory=list)
+    quality: QualityCount | None = None
     failed: HeadwaterError | None = None  # the first error that the run outlived
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to record."""
-        return not (self.entries or self.counts or self.models or self.notes or self.failed)
+        return not (self.entries or self.counts or self.models or self.notes or self.quality or self.failed)
 
     def add_captured(self, done: Captured) -> None:
         """Count what a capture step logged."""
@@ -72,6 +84,23 @@ class Tally:
             known = self.built.get(table, (after, upto))
             self.built[table] = min(after, known[0]), max(upto, known[1])
 
+    def add_judged(self, result: QualityResult) -> None:
+        """Count what was judged."""
+        self._add_quality(count_judged(result))
+        self.notes += [
+            f"{t.table}: {t.failed} of {len(t.checks)} rules failed; "
+            f"try: headwater quality {quote_table(t.table)}"
+            for t in result.tables
+            if t.failed and not t.held
+        ]
+
+    def _add_quality(self, more: QualityCount | None) -> None:
+        if self.quality is None or more is None:
+            self.quality = self.quality or more
+            return
+        sums = {name: getattr(self.quality, name) + getattr(more, name) for name in _SUMMED}
+        self.quality = QualityCount(**sums, held=more.held)
+
     def add(self, part: Tally) -> None:
         """Take in what a later step of the same round did."""
         self.since, self.reached = self.since or part.since, part.reached or self.reached
@@ -81,6 +110,7 @@ class Tally:
         self.models, self.tests = self.models + part.models, self.tests + part.tests
         self._add_spans(part.lake, part.built)
         self.notes += part.notes
+        self._add_quality(part.quality)
         if self.failed and part.failed and str(self.failed) != str(part.failed):
             self.notes.append(f"failed too: {part.failed}; try: {part.failed.hint}")
         self.failed = self.failed or part.failed
@@ -119,4 +149,5 @@ class Tally:
             warnings=(*self.notes, *warnings),
             built={str(t): span for t, span in self.built.items()},
             lake=self.lake,
+            quality=self.quality,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.handoff.build import BuildResult
     from headwater.model import Column, Finding, TableId, TableInfo
     from headwater.overview import Plan, Status, TablePlan
+    from headwater.quality import Check, QualityResult
     from headwater.quarantine.rows import Queue, Waiting
     from headwater.review import SchemaVersion
     from headwater.state import RunRecord
@@ -199,6 +200,11 @@ def record(run: RunRecord, *, verbose: bool = True) -> list[str]:
     lines += [f"  {line}" for line in (*_counts(run), *_misfits(run))]
     if run.models_built or run.tests_passed:
         lines.append(f"  dbt: {run.models_built:,} models built, {run.tests_passed:,} tests passed")
+    if run.quality is not None:
+        q = run.quality
+        lines.append(
+            f"  quality: {q.expectations:,} rules over {q.tables:,} tables, {_verdict(q.failed, q.warned)}"
+        )
     lines += [f"  warning: {printable(w)}" for w in run.warnings]
     if run.error:
         lines.append(f"  {printable(run.error)}")
@@ -206,6 +212,32 @@ def record(run: RunRecord, *, verbose: bool = True) -> list[str]:
     elif verbose:
         lines.append("next: headwater verify")
     return lines
+
+
+def _verdict(failed: int, warned: int) -> str:
+    return f"{failed:,} failed, {warned:,} warnings" if failed or warned else "all right"
+
+
+def judged(found: QualityResult) -> list[str]:
+    """How tables were judged: what is wrong of each, then the verdict and where the report is."""
+    lines = []
+    for t in found.tables:
+        held = ", held back" if t.held else ""
+        what = "all rows" if t.scope == "table" else "what came"
+        numbers = f"{len(t.checks):,} rules over {t.rows:,} rows ({what})"
+        lines.append(f"{printable(str(t.table))}  {_verdict(t.failed, t.warned)}{held}  {numbers}")
+        lines += [f"  {line}" for c in t.checks if c.wrong for line in _wrong(c)]
+    lines.append(f"report: {printable(found.page)}")
+    return [*lines, f"quality: {_verdict(found.failed, found.warned)}"]
+
+
+def _wrong(check: Check) -> list[str]:
+    kind = "could not be judged" if check.outcome == "unjudged" else "failed" if check.fails else "warning"
+    of = f": {check.unexpected:,} of {check.rows:,}" if check.outcome == "failed" else ""
+    columns = f" {', '.join(check.columns)}" if check.columns else ""
+    lines = [printable(f"{kind}{columns}: {check.says} ({check.rule}){of}")]
+    lines += [f"  {printable(check.why)}"] if check.why else []
+    return lines + ([f"  rows: {printable('; '.join(check.keys))}"] if check.keys else [])
 
 
 def _counts(run: RunRecord) -> list[str]:
@@ -286,6 +318,10 @@ def status(found: Status) -> list[str]:
     lines += [
         f"    {printable(str(t.table))}: {t.waiting:,} rows wait in quarantine   (headwater quarantine list)"
         for t in [t for t in found.tables if t.waiting][:10]
+    ]
+    lines += [
+        f"    {printable(str(t.table))}: held back, as its data is not right   (headwater quality)"
+        for t in [t for t in found.tables if t.held][:10]
     ]
     lines += _views(found)
     if found.runs:

@@ -180,6 +180,21 @@ def verify(args: Namespace) -> Answer:
     return Answer(DONE if report.equal else FAILED, show.plain(report), lines)
 
 
+def quality(args: Namespace) -> Answer:
+    """Judge, or let through what is held back."""
+    with _pipeline(args) as pipeline:
+        if args.accept:
+            if not args.patterns:
+                raise ConfigError(
+                    "--accept lets named tables through", hint="headwater quality --accept TABLE"
+                )
+            taken = [str(table) for table in pipeline.quality_accept(args.patterns)]
+            lines = [f"accepted {printable(table)}" for table in taken]
+            return Answer(DONE, {"accepted": taken}, [*lines, "next: headwater run"])
+        found = pipeline.quality(args.patterns or None, full=args.full)
+    return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), show.judged(found))
+
+
 def explain(args: Namespace) -> Answer:
     """Every change of one key."""
     with _pipeline(args) as pipeline:
@@ -339,6 +354,7 @@ VERBS: Mapping[str, Callable[[Namespace], Answer]] = {
     "status": status,
     "verify": verify,
     "explain": explain,
+    "quality": quality,
     "quarantine": quarantine,
     "schema": schema,
     "dbt": dbt,

@@ -60,6 +60,7 @@ def make_parser() -> Parser:
     _add_setup(commands)
     _add_running(commands)
     _add_looking(commands)
+    _add_quality(commands)
     _add_quarantine(commands)
     _add_schema(commands)
     _add_dbt(commands)
@@ -233,6 +234,30 @@ def _add_looking(commands: Commands) -> None:
     explain.add_argument("table", metavar="TABLE", help="the table, as `headwater tables` writes it")
     explain.add_argument("key", metavar="KEY", help="the key's value; several columns: a=1,b=2")
     explain.add_argument("--values", action="store_true", help="show the values of the rows too")
+
+
+def _add_quality(commands: Commands) -> None:
+    quality = _add(
+        commands,
+        "quality",
+        "judge the data: what waits, else the last batch, or whole tables; writes a report page",
+        "headwater quality\nheadwater quality public.orders --full\n"
+        "headwater quality --accept public.orders\nheadwater quality --suites ./suites",
+    )
+    quality.add_argument("patterns", nargs="*", metavar="TABLE", help="only these tables or patterns")
+    how = quality.add_mutually_exclusive_group()
+    how.add_argument("--full", action="store_true", help="judge all rows of the tables")
+    how.add_argument(
+        "--accept", action="store_true", help="let what is held back of these tables through, once"
+    )
+    quality.add_argument(
+        "--suites", metavar="FOLDER", help="also write the rules as suites of Great Expectations"
+    )
+    quality.add_argument(
+        "--data-docs",
+        metavar="FOLDER",
+        help="also write Data Docs of Great Expectations (they load styles from the network when read)",
+    )
 
 
 def _add_quarantine(commands: Commands) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from headwater.casts import Cast
 from headwater.config.patterns import Pattern, parse_column, parse_pattern, quote_table, select
@@ -21,7 +21,9 @@ __all__ = [
     "Config",
     "CsvCompression",
     "DbtConfig",
+    "Expectation",
     "Files",
+    "Gate",
     "GlueConfig",
     "HistoryNames",
     "Mask",
@@ -30,7 +32,10 @@ __all__ = [
     "Names",
     "Pattern",
     "Policies",
+    "Quality",
+    "Refers",
     "SchemaPolicy",
+    "Severity",
     "TableSpec",
     "WarehouseConfig",
     "load",
@@ -50,6 +55,8 @@ CastErrors = Literal["quarantine", "null", "fail"]
 Compression = Literal["zstd", "snappy", "gzip"]
 CsvCompression = Literal["gzip", "bzip2", "none"]
 SchemaPolicy = Literal["evolve", "freeze", "discard"]
+Gate = Literal["off", "warn", "block"]
+Severity = Literal["critical", "warning", "info"]
 MaskKind = Literal["drop", "null", "hash", "redact", "truncate", "tokenize"]
 
 
@@ -101,6 +108,53 @@ class Policies:
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation by Great Expectations' own name; `at` is where it stands, for errors."""
+
+    type: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    severity: Severity = "critical"
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refers:
+    """Columns (by the source's names) that hold a key of another table; `key` () for that table's own key."""
+
+    columns: tuple[str, ...]
+    table: TableId
+    key: tuple[str, ...] = ()
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How data is judged; what is "" or empty is as other settings have it. docs/quality.md.
+
+    max_age  how old the newest change may be, such as `2h`; "" for no limit
+    """
+
+    gate: Gate | Literal[""] = ""
+    max_age: str = ""
+    expect: tuple[Expectation, ...] = ()
+    references: tuple[Refers, ...] = ()
+
+    def over(self, other: Quality) -> Quality:
+        """These settings, and for what they leave open those of `other`; expectations add up."""
+        return Quality(
+            self.gate or other.gate,
+            self.max_age or other.max_age,
+            (*other.expect, *self.expect),
+            (*other.references, *self.references),
+        )
+
+    @property
+    def judged(self) -> bool:
+        """Whether runs judge."""
+        return self.gate in ("warn", "block")
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """How one table is copied. In `Config.overrides` the table may be a pattern; `spec` gives tables.
 
@@ -142,6 +196,7 @@ class TableSpec:
     csv_compression: CsvCompression = "gzip"
     called: str = ""
     policies: Policies = field(default_factory=Policies)
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def restricts(self) -> bool:
@@ -234,6 +289,12 @@ class Config:
 
     names: Names = field(default_factory=Names)
     policies: Policies = field(default_factory=Policies)
+    quality: Quality = field(default_factory=Quality)
+
+    @property
+    def judges(self) -> bool:
+        """Whether runs judge any table."""
+        return self.quality.judged or any(spec.quality.judged for spec in self.overrides.values())
 
     def spec(self, table: TableId) -> TableSpec:
         """How this table is copied: by the last entry with settings that fits it, else by the defaults.
@@ -241,7 +302,8 @@ class Config:
         Columns, key, filters and the partition are those of the last fitting entry that names any. Masks add
         up over all fitting entries, so that a later entry about something else unmasks nothing, nor lets rows
         in; the last one counts for each column. So do casts; `on_cast_error` and each setting of `files` are
-        those of the last fitting entry that says them. Nor does a later entry take away a name that an
+        those of the last fitting entry that says them, and so are those of `quality`; expectations and
+        references add up. Nor does a later entry take away a name that an
         earlier one gave.
         """
         made = TableSpec(
@@ -258,9 +320,9 @@ class Config:
                 break
         fitting = [o for p, o in self.overrides.items() if parse_pattern(p).fits(table)]
         latest = fitting[::-1]
-        files = self.files
+        files, quality = self.files, self.quality
         for one in fitting:
-            files = one.files.over(files)
+            files, quality = one.files.over(files), one.quality.over(quality)
         placed = next((o for o in latest if o.partition), made)
         return replace(
             made,
@@ -276,6 +338,7 @@ class Config:
             casts={c: its for o in fitting for c, its in o.casts.items()},
             on_cast_error=next((o.on_cast_error for o in latest if o.on_cast_error), None),
             cast_lines={c: line for o in fitting for c, line in o.cast_lines.items()},
+            quality=quality,
             called=next((o.called for o in self.overrides.values() if o.called and o.table == table), ""),
         )
 

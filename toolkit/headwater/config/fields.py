@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "path", "number", "flag", "secret", "moment", "mapping", "list"]
+Kind = Literal["text", "path", "number", "flag", "secret", "moment", "mapping", "list", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class Field:
     """One field: what it means, what it may hold, and an example a user can copy.
 
     blank     of a text: it may be empty
-    kind      "path": relative to the file; "secret": a reference only; "moment": a date, a time or null
+    kind      "path": relative to the file; "secret": a reference only; "moment": a date, a time or null;
+              "plain": a mapping of whatever JSON can hold
     pattern   a regular expression for the whole text; `wants` says the same in words
     fields    of a mapping
     each      of a mapping whose names the user chooses: what each of them holds
@@ -297,6 +298,69 @@ _CHOICES = (
           kind="flag", default="false"),
 )  # fmt: skip
 
+_GATE = Field(
+    "gate",
+    "`warn` judges what each run brought and says what is wrong; `block` also holds the handoff of a table "
+    "back that fails; `off` judges nothing; quality.md",
+    "warn",
+    choices=("off", "warn", "block"),
+    default="off",
+)
+_MAX_AGE = Field(
+    "max_age",
+    "how old the newest change of a table may be",
+    "2h",
+    pattern="[1-9][0-9]{0,5}(s|min|h|d)",
+    wants="a number of s, min, h or d",
+)
+_QUALITY = Field(
+    "quality",
+    "whether the data is judged, by rules made from the schema and from what was seen before; quality.md",
+    "{gate: block, max_age: 2h}",
+    kind="mapping",
+    fields=(_GATE, _MAX_AGE),
+    short=_GATE,
+)
+_REFERENCES = Field(
+    "references",
+    "columns whose values are those of another copied table's key, beside the source's own foreign keys",
+    "[{columns: [customer_id], table: public.customers}]",
+    kind="list",
+    item=Field(
+        "references",
+        "one reference",
+        "{columns: [customer_id], table: public.customers}",
+        kind="mapping",
+        fields=(
+            Field("columns", "the columns that refer", "[customer_id]", kind="list", required=True,
+                  item=Field("columns", "a column", "customer_id")),
+            Field("table", "the table they refer to", "public.customers", required=True),
+            Field("key", "the columns they name there; default: its key", "[id]", kind="list",
+                  item=Field("key", "a column", "id")),
+        ),
+    ),
+)  # fmt: skip
+_EXPECT = Field(
+    "expect",
+    "expectations of Great Expectations that the table is judged by too; quality.md",
+    "[{type: expect_column_values_to_be_between, kwargs: {column: price, min_value: 0}}]",
+    kind="list",
+    item=Field(
+        "expect",
+        "one expectation",
+        "{type: expect_column_values_to_be_between, kwargs: {column: price, min_value: 0}}",
+        kind="mapping",
+        fields=(
+            Field("type", "its name", "expect_column_values_to_be_between", required=True,
+                  pattern="[a-z][a-z0-9_]*", wants="a name such as expect_column_values_to_be_between"),
+            Field("kwargs", "what it takes, with columns as the source calls them",
+                  "{column: price, min_value: 0}", kind="plain"),
+            Field("severity", "what a failure is: with `critical` the table fails", "warning",
+                  choices=("critical", "warning", "info"), default="critical"),
+        ),
+    ),
+)  # fmt: skip
+
 _TABLE = Field(
     "tables",
     "a table or a pattern, with settings of its own",
@@ -321,6 +385,9 @@ _TABLE = Field(
               "one table, not for a pattern", "orders", pattern=_RELATION,
               wants="a name of up to 63 letters, digits and underscores that begins with no digit"),
         *_POLICIES,
+        _QUALITY,
+        _EXPECT,
+        _REFERENCES,
     ),
     short=Field("name", "a pattern", "public.*"),
 )  # fmt: skip
@@ -402,6 +469,7 @@ FILE = Field(
         _MODE,
         _HISTORY,
         *_POLICIES,
+        _QUALITY,
         _LAKE,
         _WAREHOUSE,
         _NAMES,

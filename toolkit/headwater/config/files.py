@@ -24,6 +24,7 @@ from headwater.config import (
 )
 from headwater.config.fields import FILE
 from headwater.config.formats import read_formats, read_glue, write_lake
+from headwater.config.quality import read_quality, write_quality
 from headwater.config.reader import File, Plain, holds_password, read
 from headwater.config.tables import (
     read_files,
@@ -101,6 +102,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         csv_compression=cast(CsvCompression, lake.get("csv_compression", "gzip")),
         glue=glue,
         policies=read_policies(doc, Policies()),
+        quality=read_quality(doc, file),
         warehouse=_warehouse(section(doc, "warehouse"), base, file) if "warehouse" in doc else None,
         names=_names(section(doc, "names")),
         dbt=_dbt(section(doc, "dbt"), base),
@@ -153,7 +155,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     doc |= {"history": write_history(config.history)} if config.history != plain else {}
     lake = write_lake(config) | write_files(config.files)
     doc |= {"lake": lake} if lake else {}
-    doc |= write_policies(config.policies, Policies())
+    doc |= write_policies(config.policies, Policies()) | write_quality(config.quality)
     if config.warehouse is not None:
         doc["warehouse"] = _written(config.warehouse, WarehouseConfig(), base, "path")
     if config.names != Names():

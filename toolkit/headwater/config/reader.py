@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from headwater.config.fields import Field
 from headwater.errors import ConfigError
 from headwater.secrets import is_reference
 
-Plain = str | int | bool | datetime | None | Sequence["Plain"] | Mapping[str, "Plain"]
+Plain = str | int | float | bool | datetime | None | Sequence["Plain"] | Mapping[str, "Plain"]
 
 _LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIZE_LIMIT = 4 * 1024 * 1024
@@ -24,7 +25,7 @@ _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     "text": "text", "path": "a path", "number": "a whole number", "flag": "true or false",
     "secret": "a reference to a secret", "moment": "a date, a time or null", "mapping": "a mapping",
-    "list": "a list",
+    "list": "a list", "plain": "a mapping",
 }  # fmt: skip
 _FOUND = {
     "str": "text", "int": "a number", "float": "a number", "bool": "true or false", "null": "nothing",
@@ -141,12 +142,11 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
     file.lines[place] = _line(node)
     if wanted.kind == "mapping" and isinstance(node, yaml.MappingNode):
         return _mapping(node, wanted, file, place)
-    if wanted.kind == "mapping" and wanted.short is not None and _names_null(node, wanted.short):
-        return {wanted.short.name: "null"}
-    if wanted.kind == "mapping" and wanted.short is not None and _tag(node) == "str":
-        return {wanted.short.name: _value(node, wanted.short, file, place)}
-    if wanted.kind == "list" and wanted.short is not None and _tag(node) == "str":
-        return [_value(node, wanted.short, file, place)]
+    if wanted.kind == "plain" and isinstance(node, yaml.MappingNode):
+        return _plain(node, file, place)
+    if wanted.short is not None and (_tag(node) == "str" or _bare_word(node, wanted.short)):
+        value = _bare_word(node, wanted.short) or _value(node, wanted.short, file, place)
+        return [value] if wanted.kind == "list" else {wanted.short.name: value}
     if wanted.kind == "list" and isinstance(node, yaml.SequenceNode) and wanted.item is not None:
         if not node.value:
             raise file.refuse(
@@ -158,9 +158,31 @@ def _value(node: yaml.Node, wanted: Field, file: File, place: str) -> Plain:
     raise _wrong_kind(node, wanted, file, place)
 
 
-def _names_null(node: yaml.Node, wanted: Field) -> bool:
-    """Whether a bare null, which YAML reads as nothing, means the choice of that name."""
-    return _tag(node) == "null" and node.value == "null" and "null" in wanted.choices
+def _bare_word(node: yaml.Node, wanted: Field) -> str:
+    """The choice that a bare null or off means, which YAML reads as nothing and as false; "" for others."""
+    bare = _tag(node) in ("null", "bool") and node.value in ("null", "off")
+    return str(node.value) if bare and node.value in wanted.choices else ""
+
+
+def _plain(node: yaml.Node, file: File, place: str) -> Plain:
+    """What JSON can hold, as it stands; a date or time is its text."""
+    file.lines[place] = _line(node)
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(_key(key, file), value) for key, value in node.value]
+        return {key: _plain(value, file, f"{place}.{key}") for key, value in pairs}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(value, file, f"{place}[{n}]") for n, value in enumerate(node.value)]
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise file.refuse(_line(node), f"`{place}`: not a value", hint='put it in "quotes"') from None
+    if isinstance(value, date):
+        return str(node.value)
+    if not isinstance(value, str | int | float | bool | None) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise file.refuse(_line(node), f"`{place}`: expected text, a number or true or false")
+    return value
 
 
 def _example(wanted: Field) -> str:
@@ -177,8 +199,8 @@ def _scalar(node: yaml.ScalarNode, wanted: Field, file: File, place: str) -> Pla
         return text.lower() in ("true", "yes", "on")
     if wanted.kind == "moment" and tag in ("timestamp", "null"):
         return _moment(node, file, place)
-    if _names_null(node, wanted):
-        return "null"
+    if word := _bare_word(node, wanted):
+        return word
     if wanted.kind in ("text", "path") and tag == "str":
         return _text(node, wanted, file, place)
     raise _wrong_kind(node, wanted, file, place)

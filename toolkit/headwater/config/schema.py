@@ -33,6 +33,7 @@ def _schema(field: Field) -> Schema:
 _SIMPLE: Mapping[str, Schema] = {
     "flag": {"type": "boolean"},
     "moment": {"type": ["string", "null"]},
+    "plain": {"type": "object"},
     "secret": {"type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"},
 }
 
@@ -53,8 +54,9 @@ def _kind(field: Field) -> Schema:
 
 def _text(field: Field) -> Schema:
     if field.choices:
-        # YAML reads a bare null as nothing.
-        return {"enum": [*field.choices, *([None] if "null" in field.choices else [])]}
+        # YAML reads a bare null as nothing, and a bare off as false.
+        bare = [value for word, value in (("null", None), ("off", False)) if word in field.choices]
+        return {"enum": [*field.choices, *bare]}
     return {"type": "string", **({} if field.blank else {"minLength": 1})} | (
         {"pattern": f"^(?:{field.pattern})$"} if field.pattern else {}
     )
@@ -72,6 +74,6 @@ def _mapping(field: Field) -> Schema:
 
 
 def _example(field: Field) -> object:
-    if field.kind in ("mapping", "list", "number", "flag"):
+    if field.kind in ("mapping", "list", "number", "flag", "plain"):
         return yaml.safe_load(field.example)
     return field.example

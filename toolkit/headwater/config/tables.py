@@ -24,6 +24,7 @@ from headwater.config import (
 )
 from headwater.config.formats import read_formats, write_formats
 from headwater.config.patterns import parse_pattern
+from headwater.config.quality import read_quality, write_quality
 from headwater.config.reader import File, Plain
 from headwater.errors import ConfigError
 from headwater.model import TableId
@@ -86,6 +87,7 @@ def _override(entry: Mapping[str, Plain], default: TableSpec, file: File, place:
         history,
         called=str(entry.get("as", "")),
         policies=read_policies(entry, default.policies),
+        quality=read_quality(entry, file, place),
         columns=columns,
         masks=masks,
         files=read_files(entry),
@@ -241,7 +243,7 @@ def write_table(pattern: str, config: Config, plain: HistoryNames) -> object:
     entry |= {"history": write_history(spec.history)} if spec.history != config.history else {}
     entry |= {"columns": list(spec.columns)} if spec.columns else {}
     entry |= {"as": spec.called} if spec.called else {}
-    entry |= write_policies(spec.policies, config.policies)
+    entry |= write_policies(spec.policies, config.policies) | write_quality(spec.quality)
     masks = {column: {m.kind: m.keep} if m.keep else m.kind for column, m in spec.masks.items()}
     entry |= {"masks": masks} if masks else {}
     entry |= {"key": list(spec.key)} if spec.key else {}

@@ -68,19 +68,21 @@ class _Node:
     relation: str
 
 
-def publish(
+def publish(  # noqa: PLR0913
     config: Config,
     staged: Mapping[TableId, Staged],
     specs: Mapping[TableId, TableSpec],
     *,
     news: Collection[TableId] | None = None,
+    held: Collection[TableId] = (),
     full_refresh: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Generate the models, stage the changes and build what has news (None: every table).
 
     A table whose models changed counts as news; so do all of them when the warehouse file is gone. Without
-    news nothing is sent to the warehouse and dbt is not started. Raises ConfigError when dbt is missing or a
+    news nothing is sent to the warehouse and dbt is not started. Of tables that are `held`, models and rows
+    stay as they are. Raises ConfigError when dbt is missing or a
     generated file was edited, WarehouseError when a model or a test failed.
     """
     started = monotonic()
@@ -89,7 +91,9 @@ def publish(
         raise ConfigError(f"pipeline {config.name} has no warehouse", hint="warehouse: duckdb:///wh.duckdb")
     root = Path(config.dbt.project)
     models = {m.schema.table: m for m in table_models(staged, specs, config.names)}
-    done = generate(root, list(models.values()), config)
+    kept = [m.relation for t, m in models.items() if t in held]
+    models = {t: m for t, m in models.items() if t not in held}
+    done = generate(root, list(models.values()), config, kept=kept)
     fresh = {Path(path).parent.name for path in done.written}
     everything = news is None or full_refresh or not os.path.exists(warehouse.path)
     chosen = [t for t, m in models.items() if everything or t in (news or ()) or m.relation in fresh]

@@ -6,7 +6,7 @@ is plain, and every other text stands in a file only as an escaped literal (`lit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,15 +27,22 @@ _PACKAGE = "headwater"
 
 
 def generate(
-    project: Path, tables: Sequence[TableModel], config: Config, *, force: bool = False
+    project: Path,
+    tables: Sequence[TableModel],
+    config: Config,
+    *,
+    kept: Collection[str] = (),
+    force: bool = False,
 ) -> Generated:
     """Write the models of all tables into a dbt project, and make one there if there is none.
 
+    kept  relations of other tables, whose files stay as they are
     Touches only the folder of ours and the macros; files of removed tables go. Raises ConfigError, before
     anything is written, when a file of ours was edited; with `force` it is written again.
     """
     place = Project(project, config.dbt.folder, owner=config.name)
-    return place.write(render(tables, config), macros(), scaffold(config, project), force=force)
+    models = {**place.written(kept), **render(tables, config)}
+    return place.write(models, macros(), scaffold(config, project), force=force)
 
 
 def diff(project: Path, tables: Sequence[TableModel], config: Config) -> list[str]:

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,6 +60,10 @@ class Project:
             sum(d.unchanged for d in done),
             tuple(path for d in done for path in d.removed),
         )
+
+    def written(self, relations: Collection[str]) -> Mapping[str, str]:
+        """The files of ours in the folders of these relations, as they were written and are still there."""
+        return _Folder(self._root, self._folder, self._owner, {}).untouched(relations) if relations else {}
 
     def diff(
         self, models: Mapping[str, str], macros: Mapping[str, str], scaffold: Mapping[str, str]
@@ -152,6 +156,11 @@ class _Folder:
                     f"b/{path}" if new is not None else "/dev/null",
                     lineterm="",
                 )
+
+    def untouched(self, relations: Collection[str]) -> dict[str, str]:
+        """Name -> text of the files below these folders that nobody edited."""
+        names = [n for n in self._record if n.partition("/")[0] in relations and not self._is_edited(n)]
+        return {name: text for name in names if (text := self._text(name)) is not None}
 
     def _text(self, name: str) -> str | None:
         try:

@@ -14,7 +14,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from headwater.model import ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
+from headwater.model import (
+    ChangeBatch,
+    Digest,
+    Finding,
+    Position,
+    Reference,
+    TableId,
+    TableInfo,
+    TableSchema,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,10 @@ class Source(Protocol):
 
     def facts(self) -> Mapping[str, str | int | None]:
         """What the source says of the log it keeps for us, for `status`; empty when it has nothing to say."""
+        ...
+
+    def references(self) -> Sequence[Reference]:
+        """The foreign keys between tables, by the source's names, that hold over all of their rows."""
         ...
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from headwater.model import Position
+from headwater.model import Position, Reference
 from headwater.sources import Cut, Source
 
 
@@ -33,6 +33,10 @@ class Through:
     def facts(self) -> Mapping[str, str | int | None]:
         """The source's."""
         return self._source.facts()
+
+    def references(self) -> Sequence[Reference]:
+        """The source's."""
+        return self._source.references()
 
 
 class ThroughCut:

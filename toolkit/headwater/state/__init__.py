@@ -21,6 +21,7 @@ from headwater.state.store import Saved, StateStore
 __all__ = [
     "Hold",
     "Owner",
+    "QualityCount",
     "RunRecord",
     "Saved",
     "StateStore",
@@ -53,6 +54,21 @@ class TableCount:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityCount:
+    """What a run judged: tables, expectations, how many of them failed (critical) or warned, and how long.
+
+    held  the tables whose handoff is held back
+    """
+
+    tables: int = 0
+    expectations: int = 0
+    failed: int = 0
+    warned: int = 0
+    seconds: float = 0.0
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What one run did. Positions are printable; `behind_bytes` is None where the source was not asked.
 
@@ -80,6 +96,7 @@ class RunRecord:
     warnings: tuple[str, ...] = ()
     built: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     lake: str = ""
+    quality: QualityCount | None = None
 
     @property
     def seconds(self) -> float:
@@ -101,6 +118,8 @@ class RunRecord:
         values["tables"] = {name: TableCount(**count) for name, count in doc["tables"].items()}
         values["warnings"] = tuple(doc["warnings"])
         values["built"] = {name: (span[0], span[1]) for name, span in doc.get("built", {}).items()}
+        if judged := doc.get("quality"):
+            values["quality"] = QualityCount(**{**judged, "held": tuple(judged["held"])})
         return cls(**values)
 
 

@@ -12,7 +12,7 @@ import psycopg
 
 from headwater.config import memory_bytes
 from headwater.errors import ConfigError, Conflict, SourceError
-from headwater.model import ChangeBatch, Finding, Position, TableId, TableInfo, TableSchema
+from headwater.model import ChangeBatch, Finding, Position, Reference, TableId, TableInfo, TableSchema
 from headwater.sources import Cut
 from headwater.sources.postgres import catalog, check, grants, holders, publish, slot
 from headwater.sources.postgres.catalog import ChosenKeys
@@ -23,6 +23,7 @@ from headwater.sources.postgres.fills import with_fills
 from headwater.sources.postgres.follow import Follower, Limits, Reached
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn, read_place
 from headwater.sources.postgres.readers import Look
+from headwater.sources.postgres.references import find_references
 from headwater.sources.postgres.stream import Stream
 from headwater.sources.postgres.versions import Versions, must_reload
 from headwater.sources.postgres.window import Window
@@ -249,6 +250,11 @@ class PostgresSource:
             "active_pid": found.pid,
             "invalid": found.cause or None,
         }
+
+    def references(self) -> Sequence[Reference]:
+        """The foreign keys that the server enforces over all rows."""
+        with self._server.guard("look up the foreign keys"):
+            return find_references(self._session())
 
     def grants(self, tables: Sequence[TableId], role: str = "headwater") -> list[str]:
         """The statements with which an administrator gives a role exactly what capture needs."""

@@ -1,0 +1,98 @@
+"""Assessing: what of a pipeline's quality is asked for before, beside and after runs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from headwater import config as configuration
+from headwater.config import TableSpec
+from headwater.deliver import Parts, tell_judged
+from headwater.errors import ConfigError, SourceError
+from headwater.events import Event, Sink, tell
+from headwater.memo import lake_id
+from headwater.model import Finding, TableId, TableInfo
+from headwater.quality import QualityResult
+from headwater.quality.memory import load_judged, save_references
+from headwater.state import RunRecord, append_run
+from headwater.tally import count_judged
+
+
+def prepare(parts: Parts, specs: Mapping[TableId, TableSpec], infos: Iterable[TableInfo]) -> None:
+    """Before a run: refuse rules that cannot be judged, and ask the source for its foreign keys.
+
+    Raises ConfigError before anything was read.
+    """
+    from headwater.quality.gate import refuse_wrong
+
+    if any(spec.quality.judged for spec in specs.values()):
+        refuse_wrong(specs.values(), {i.schema.table: i.schema for i in infos})
+        save_references(parts.state, parts.config.name, parts.source.references())
+
+
+def find_problems(parts: Parts, infos: Sequence[TableInfo]) -> list[Finding]:
+    """For the preflight: what users expect that cannot be judged."""
+    from headwater.quality.gate import refuse_wrong
+
+    found = []
+    for info in infos:
+        spec = parts.config.spec(info.schema.table)
+        try:
+            refuse_wrong([spec], {info.schema.table: info.schema})
+        except ConfigError as failed:
+            found.append(Finding("fail", "quality", str(failed), failed.hint, info.schema.table))
+            if not spec.quality.expect:
+                break  # the library is missing, for every table
+    return found
+
+
+def held_tables(parts: Parts) -> frozenset[TableId]:
+    """The tables whose handoff waits for their data to be right."""
+    if not parts.config.judges or parts.log.last() is None:
+        return frozenset()
+    held = load_judged(parts.state, parts.config.name, lake_id(parts.storage)).held
+    return frozenset(t for t in held if parts.config.spec(t).quality.gate == "block")
+
+
+def assess(parts: Parts, tables: Sequence[str] | None, *, full: bool, sinks: Sequence[Sink]) -> QualityResult:
+    """Judge tables (patterns; default: all) now, whether runs judge them or not; adds a run record.
+
+    Works while another process runs the pipeline, and without the source: then by the foreign keys known.
+    """
+    from headwater.quality.gate import Gate
+
+    began, name = datetime.now(UTC), parts.config.name
+    known = sorted(t for t, state in parts.log.tables().items() if state.complete)
+    if not known:
+        raise ConfigError(f"pipeline {name} has read no table yet", hint="headwater run")
+    chosen = configuration.select(tables or ["*.*"], known)
+    with suppress(SourceError):
+        save_references(parts.state, name, parts.source.references())
+    specs = {t: parts.config.spec(t) for t in chosen}
+    result = Gate(parts.place).look(specs, uuid.uuid4().hex[:12], full=full)
+    tell_judged(lambda kind, table, data: tell(sinks, Event(kind, name, table, data)), result)
+    failed = result.verdict == "failed"
+    record = RunRecord(
+        run_id=result.run_id,
+        pipeline=name,
+        mode="quality",
+        started_at=began,
+        ended_at=datetime.now(UTC),
+        outcome="failed" if failed else "done",
+        error=f"{result.failed} rules failed" if failed else "",
+        hint="headwater quality" if failed else "",
+        quality=count_judged(result),
+    )
+    append_run(parts.state, replace(record, warnings=tuple(parts.state.warnings)))
+    return result
+
+
+def let_through(parts: Parts, tables: Sequence[str]) -> Sequence[TableId]:
+    """Let what is held back of tables (patterns) through with the next run; returns those that were held."""
+    from headwater.quality.gate import accept
+
+    known = sorted(parts.log.tables())
+    return sorted(accept(parts.place, configuration.select(tables, known)))
