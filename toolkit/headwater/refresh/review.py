@@ -61,7 +61,7 @@ def find_moved(
     names = {c.origin: c.source_name for c in newest.columns if c.origin}
     for column in (c for c in before.columns if not c.retired):
         was, now = column.source_name, names.get(column.origin)
-        if now in (None, was) or not changed.isdisjoint((was, now)):
+        if now is None or now == was or not changed.isdisjoint((was, now)):
             continue  # it is called as before, gone, or was looked after
         given_up = now not in spec.casts and was not in {c.source_name for c in newest.columns}
         if spec.casts.get(was) != spec.casts.get(now) and not given_up:  # that is for `refuse_casts` to say
