@@ -16,15 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from contracts.views import EVERY, TABLE, Types, ViewContract, all_views
+from contracts.views import EVERY, PLAIN, ROWS, TABLE, Types, ViewContract, all_views
 from headwater.canonical import duckdb_type, quote
 from headwater.formats import Target
+from headwater.formats.convert import BATCH_ROWS, GROUP, Converter
 from headwater.formats.iceberg import Iceberg
 from headwater.formats.symlink import Symlinks
 from headwater.formats.views import View
-from headwater.lake import Held
+from headwater.lake import Change, Held, NewFile
+from headwater.lake.commits import folder_of
 from headwater.lake.delta import Lake
 from headwater.lake.stored import from_stored, stored_type
+from headwater.model import Column, Mark, TableSchema
 from headwater.storage import Storage
 from raw.batches import open_bucket
 
@@ -212,6 +215,36 @@ def test_csv_is_compressed_otherwise(tmp_path: Path, made: TestCsv) -> None:
         types = {name: kind for name, (kind, _) in EVERY.items()}
         assert made.read(storage, made.target, types).num_rows == 4
         assert before < set(storage.list(f"{made.target.folder}/data"))
+
+
+@pytest.mark.parametrize("view", ["orc", "csv"])
+def test_a_file_is_made_of_a_file_alone_or_with_others(tmp_path: Path, view: str) -> None:
+    """The same bytes, because publishers race and a name is taken once; each with its own rows."""
+    with Storage.open(str(tmp_path / "s"), cache=tmp_path) as storage:
+        lake, add = Lake(storage), list[NewFile]()
+        with lake.connect() as con:
+            sizes = [3, 0, BATCH_ROWS + 1, *[2] * GROUP, BATCH_ROWS]
+            for number, size in enumerate(sizes):
+                rows = ROWS.format(number * 10_000, number * 10_000 + size)
+                add += lake.write(con, rows, PLAIN, ["_hw_seq"])
+        columns = (Column("id", pa.int64()), Column("t", pa.string()))
+        schema = TableSchema(TABLE, columns, ("id",))
+        held = lake.commit(TABLE, "mirror", None, Change(Mark(1, 0), schema, PLAIN, add))
+        converter = Converter(lake, view, "none")
+        paths = held.files["path"].to_pylist()
+        together = {path: file.read_bytes() for path, file in converter.convert(held, paths, tmp_path)}
+        assert sorted(together) == sorted(paths)
+        for path in paths:
+            ((_, file),) = converter.convert(held, [path], tmp_path)
+            assert file.read_bytes() == together[path]
+            found = orc.ORCFile(file).read() if view == "orc" else csv_table(file.read_text())
+            wanted = pq.read_table(tmp_path / "s" / folder_of(TABLE, "mirror") / path)
+            assert found["id"].cast(pa.int64()).to_pylist() == wanted["id"].to_pylist()
+
+
+def csv_table(text: str) -> pa.Table:
+    head, *rows = parse_csv(text)
+    return pa.table({n: pa.array([row[at] for row in rows], pa.string()) for at, n in enumerate(head) if n})
 
 
 def held_in(lake: Lake) -> Held:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 Rows = list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("way", ["step by step", "all at once", "followed"])
+@pytest.mark.parametrize("way", ["by steps", "all at once", "followed"])
 def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     runner = Runner(tmp_path / "p", pg.url, ("public.*", "side.*"))
     monkeypatch.setenv("SOAK_PASSWORD", runner.environment["SOAK_PASSWORD"])
@@ -42,19 +42,23 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             pipeline.close()  # the follower needs the slot
             _follow(pg, runner, pipeline, migration)
         for number, step in enumerate(migration.steps() if way != "followed" else ()):
-            if way == "step by step":
-                _run(pipeline, [step], build=number == 15)
-                last = pipeline.parts.log.last()
-                assert last is not None
-                ends.append(dict.fromkeys(migration.seen[-1][2], last.next_row))
+            if way == "by steps":
+                ends.append({})
+                if number % 2 or step.again:
+                    _run(pipeline, [step], build=number == 15)
+                    last = pipeline.parts.log.last()
+                    assert last is not None
+                    ends[-1] = dict.fromkeys(migration.seen[-1][2], last.next_row)
         _run(pipeline, [] if ends else [step for step, _, _ in migration.seen])
         report = pipeline.verify()
         assert report.equal, report.lines()
         # A table that came and went between two builds is in the lake; its models are made when asked for.
         pipeline.dbt_build()
         wrong = []
+        # A table that is read again at the start of a run has no changes of before it in the log.
+        passed = {step.again for step, _, _ in migration.seen} if way == "all at once" else set()
         for at, (step, lsn, seen) in enumerate(migration.seen):
-            for name, table in seen.items():
+            for name, table in ((n, t) for n, t in seen.items() if n not in passed):
                 wrong += _compare(
                     pipeline,
                     runner,

@@ -327,7 +327,8 @@ def _add_schema(commands: Commands) -> None:
     accept = _add(
         actions,
         "accept",
-        "let a changed schema, a truncate or the loss of a table in, where a policy stopped it",
+        "let in what stopped a table: a changed schema, a truncate or the loss of it, where a policy says so;"
+        " casts that are right as they are, though columns have other names now",
         "headwater schema accept public.orders",
     )
     accept.add_argument("patterns", metavar="TABLE", nargs="+", help="the tables")

@@ -1,15 +1,22 @@
-"""One Parquet file of the lake as one ORC or CSV file: the same rows in the same order. docs/formats.md."""
+"""Parquet files of the lake as ORC or CSV files: to each one of its own, with its rows in its order.
+
+What is made of a file depends on nothing but the file: publishers may race, and a store takes a name once.
+docs/formats.md.
+"""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headwater.canonical import literal, quote
 from headwater.errors import StorageError
@@ -23,8 +30,10 @@ if TYPE_CHECKING:
 
 Sink = gzip.GzipFile | bz2.BZ2File
 
-#: Rows in memory at once.
+#: Rows in memory at once. Files of no more than these are read many at a time, by one query.
 BATCH_ROWS = 8_192
+#: So many files at a time.
+GROUP = 64
 _CHUNK = 1 << 20
 
 #: The suffix of a CSV file, and what it goes through.
@@ -47,28 +56,76 @@ class Converter:
         """What the files' names end in."""
         return ".orc" if self._view == "orc" else _COMPRESSED[self._compression][0]
 
-    def convert(self, held: Held, path: str, folder: Path) -> Path:
-        """Make a local file in `folder` from one file of a lake table."""
+    def convert(self, held: Held, paths: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
+        """Make a local file in `folder` from each of these files of a lake table: (its path, the local file).
+
+        Take each away before the next one is asked for.
+        """
+        rows = dict(zip(held.files["path"].to_pylist(), held.files["num_records"].to_pylist(), strict=True))
+        small = [path for path in paths if rows[path] <= BATCH_ROWS]
+        groups = [[path] for path in paths if rows[path] > BATCH_ROWS]
+        groups += [small[first : first + GROUP] for first in range(0, len(small), GROUP)]
+        for group in groups:
+            try:
+                yield from self._convert(held, group, folder, small=rows[group[0]] <= BATCH_ROWS)
+            except OSError as failed:
+                said = group[0] if len(group) == 1 else f"{len(group)} files from {group[0]} on"
+                raise StorageError(f"{said}: cannot be made into {self._view}: {failed}") from failed
+
+    def _convert(
+        self, held: Held, group: Sequence[str], folder: Path, *, small: bool
+    ) -> Iterator[tuple[str, Path]]:
         cells = select_cells(self._view, own_columns(held))
-        rows = f"SELECT {cells} FROM {self._lake.scan(held, [path])}"
-        try:
-            with self._lake.connect() as con:
-                if self._view == "orc":
-                    return _write_orc(con, rows, folder / "made.orc")
-                plain = _write_csv(con, rows, held, folder / "made.csv")
-            return _compress(plain, self._compression)
-        except OSError as failed:
-            raise StorageError(f"{path}: cannot be made into {self._view}: {failed}") from failed
+        rows = f"SELECT {cells}, _hw_file FROM {self._lake.scan(held, group, name_files=True)}"
+        names = {path: name for name, path in self._lake.locate(held, group).items()}
+        with self._lake.connect() as con:
+            if self._view == "orc":
+                yield from _write_orcs(con, rows, names, folder, small=small)
+                return
+            if len(group) > 1:
+                con.execute(f"CREATE TEMP TABLE _hw_group AS {rows}")
+                rows = "FROM _hw_group"
+            for path, name in names.items():
+                own = f"SELECT * EXCLUDE (_hw_file) FROM ({rows}) WHERE _hw_file = {literal(name)}"
+                yield path, _compress(_write_csv(con, own, held, folder / "made.csv"), self._compression)
 
 
-def _write_orc(con: DuckDBPyConnection, rows: str, file: Path) -> Path:
+def _write_orcs(
+    con: DuckDBPyConnection, rows: str, names: Mapping[str, str], folder: Path, *, small: bool
+) -> Iterator[tuple[str, Path]]:
+    """An ORC file from the rows of each file, which come file by file. `small`: one batch each."""
+    reader = con.sql(rows).to_arrow_reader(BATCH_ROWS)
+    empty = reader.schema.empty_table().drop_columns(["_hw_file"])
+    paths, file = {name: path for path, name in names.items()}, folder / "made.orc"
+    for name, pieces in groupby(_by_file(reader), key=itemgetter(0)):
+        path = paths.pop(name)  # a file whose rows came apart would not be found a second time
+        own: Iterable[pa.Table] = (table for _, table in pieces)
+        if small:
+            # However the batches were cut, so that its bytes are the same.
+            own = [pa.concat_tables(own).combine_chunks()]
+        yield path, _write_orc(file, empty, own)
+    for path in paths.values():
+        yield path, _write_orc(file, empty, [])
+
+
+def _by_file(reader: pa.RecordBatchReader) -> Iterator[tuple[str, pa.Table]]:
+    """Rows with the file they are of, by runs."""
+    for batch in reader:
+        table = pa.Table.from_batches([batch])
+        runs = pc.run_end_encode(batch.column("_hw_file"))
+        start = 0
+        for name, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            yield name, table.slice(start, end - start).drop_columns(["_hw_file"])
+            start = end
+
+
+def _write_orc(file: Path, empty: pa.Table, pieces: Iterable[pa.Table]) -> Path:
     from pyarrow import orc
 
-    reader = con.sql(rows).to_arrow_reader(BATCH_ROWS)
     with orc.ORCWriter(str(file), compression="snappy") as writer:
-        writer.write(reader.schema.empty_table())
-        for batch in reader:
-            writer.write(pa.Table.from_batches([batch]))
+        writer.write(empty)
+        for piece in pieces:
+            writer.write(piece)
     return file
 
 

@@ -94,28 +94,33 @@ class Symlinks:
     def _record(self, target: Target, held: Held, shape: str, before: Record | None) -> Record:
         known = {part.base: part for part in before.parts} if before and before.shape == shape else {}
         folder = folder_of(held.table, held.kind)
+        new = [path for path in held.files["path"].to_pylist() if path not in known]
+        made = self._made(target, held, new, shape) if self._converter else {p: f"{folder}/{p}" for p in new}
         parts = []
         for file in held.files.to_pylist():
             path = str(file["path"])
             part = known.get(path)
             if part is None:
                 values = tuple(_value(file[f"partition.{name}"]) for name in held.partition)
-                shown = self._made(target, held, path, shape) if self._converter else f"{folder}/{path}"
+                shown = made[path]
                 part = Part(path, shown, int(file["num_records"]), _named(path, held.partition), values)
             parts.append(part)
         number = before.number + 1 if before else 0
         dropped = _dropped(before, parts, time.time()) if self._converter else {}
         return Record(number, held.version, held.mark, shape, tuple(parts), dropped)
 
-    def _made(self, target: Target, held: Held, path: str, shape: str) -> str:
-        """Make a file of the view, unless a stop left it whole."""
+    def _made(self, target: Target, held: Held, paths: Sequence[str], shape: str) -> Mapping[str, str]:
+        """Make the files of the view that are not there yet: path in the lake table -> path in the store."""
         assert self._converter is not None
-        there = PurePosixPath(path)
-        name = str(there.parent / f"{there.stem}-{shape}{self._converter.suffix}")
-        made = f"{target.folder}/data/{name}"
-        if not self._storage.exists(made):
-            file = self._converter.convert(held, path, self._storage.scratch())
-            self._storage.upload(file, made, step=f"{self._view}.data")
+        made = {}
+        for path in paths:
+            there = PurePosixPath(path)
+            name = str(there.parent / f"{there.stem}-{shape}{self._converter.suffix}")
+            made[path] = f"{target.folder}/data/{name}"
+        lacking = [path for path in paths if not self._storage.exists(made[path])]
+        if lacking:
+            for path, file in self._converter.convert(held, lacking, self._storage.scratch()):
+                self._storage.upload(file, made[path], step=f"{self._view}.data")
         return made
 
     def _settle(self, target: Target, ledger: Ledger, record: Record) -> Record:
