@@ -22,7 +22,7 @@ from headwater.printable import printable
 from headwater.schedule.journal import Journal
 from headwater.schedule.result import Result
 from headwater.schedule.watch import Watch
-from headwater.state import last_runs
+from headwater.state import RunRecord, last_runs
 
 __all__ = ["MODES", "Result", "run_scheduled"]
 
@@ -116,7 +116,13 @@ def _auto(now: _Attempt) -> None:
             f"mode {now.done.mode} takes in what is new of all tables, so it takes no tables",
             hint="give no tables, or mode full, which reads these again",
         )
-    now.pipeline.run(sinks=[now.watch])
+    _raise_failed(now.pipeline.run(sinks=[now.watch]))
+
+
+def _raise_failed(record: RunRecord) -> None:
+    """A run may come to its end and have failed: what was right went on."""
+    if record.outcome == "failed":
+        raise HeadwaterError(record.error, hint=record.hint)
 
 
 def _delta(now: _Attempt) -> None:
@@ -140,7 +146,8 @@ def _full(now: _Attempt) -> None:
     now.done.read_before = len(asked) - len(left)
     if now.done.read_before:
         now.watch.say(f"{now.done.pipeline}: {now.done.read_before:,} of {len(asked):,} tables were begun")
-    now.pipeline.run("full" if left else "auto", [quote_table(t) for t in left] or None, [now.watch])
+    mode, again = ("full", [quote_table(t) for t in left]) if left else ("auto", None)
+    _raise_failed(now.pipeline.run(mode, again, [now.watch]))
 
 
 def _epochs(pipeline: Pipeline, patterns: Sequence[str]) -> Mapping[TableId, int]:
