@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from itertools import islice
@@ -23,10 +23,17 @@ class Sheet:
     """A table that shows itself; names and values are harmless text in it."""
 
     def __init__(
-        self, title: str, said: str, head: Sequence[str], rows: Sequence[Sequence[object]], more: str = ""
+        self,
+        title: str,
+        said: str,
+        head: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        more: str = "",
+        *,
+        null: str = "",
     ) -> None:
         self._title, self._said, self._more, self._head = title, said, more, head
-        self._rows = [[_cell(value) for value in row] for row in rows]
+        self._rows = [[null if value is None else _cell(value) for value in row] for row in rows]
         numbers = [[row[n] for row in rows if row[n] is not None] for n in range(len(head))]
         self._figures = [n for n, column in enumerate(numbers) if column and all(map(_is_number, column))]
 
@@ -59,13 +66,7 @@ def show(what: Any, *columns: str, title: str = "", said: str = "") -> Sheet:
         return _of_relation(what, columns, title, said)
     if isinstance(what, Mapping):
         return Sheet(title, said, ["", " "], [(name, _grouped(value)) for name, value in what.items()])
-    rows = [_mapping(row) for row in islice(what, _ROWS + 1)]
-    head = list(columns or (rows[0] if rows else ()))
-    more = (
-        "" if len(rows) <= _ROWS else f"and {len(what) - _ROWS:,} more" if hasattr(what, "__len__") else "…"
-    )
-    found = [[_grouped(row.get(name)) for name in head] for row in rows[:_ROWS]]
-    return Sheet(title, said or ("" if rows else "none"), [n.replace("_", " ") for n in head], found, more)
+    return _of_rows(what, columns, title, said)
 
 
 def relation_html(relation: DuckDBPyRelation) -> str:
@@ -76,9 +77,20 @@ def relation_html(relation: DuckDBPyRelation) -> str:
 def _of_relation(relation: Any, columns: Sequence[str], title: str, said: str) -> Sheet:
     chosen = relation.project(", ".join(map(quote, columns))) if columns else relation
     rows = chosen.limit(_ROWS + 1).fetchall()
+    more = "and more rows" if len(rows) > _ROWS else ""
     # A NULL is not an empty text, and in data the difference matters.
-    found = [["NULL" if value is None else value for value in row] for row in rows[:_ROWS]]
-    return Sheet(title, said, chosen.columns, found, "and more rows" if len(rows) > _ROWS else "")
+    return Sheet(title, said, chosen.columns, rows[:_ROWS], more, null="NULL")
+
+
+def _of_rows(given: Iterable[Any], columns: Sequence[str], title: str, said: str) -> Sheet:
+    rows = list(islice(given, _ROWS + 1))
+    more = "and more" if len(rows) > _ROWS else ""
+    found = [_mapping(row) for row in rows[:_ROWS]]
+    names = list(columns or {name: None for row in found for name in row})
+    # Fields of ours are words; what a mapping calls its values may be a column of somebody's table.
+    head = [name.replace("_", " ") for name in names] if rows and is_dataclass(rows[0]) else names
+    cells = [[_grouped(row.get(name)) for name in names] for row in found]
+    return Sheet(title, said or ("" if rows else "none"), head, cells, more)
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:
@@ -104,9 +116,7 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        text = ""
-    elif isinstance(value, bool):
+    if isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, _Count):
         text = f"{value:,}"

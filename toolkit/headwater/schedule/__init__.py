@@ -11,18 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO, cast
 
 from headwater.choosing import choosable
 from headwater.config import quote_table, select
 from headwater.errors import ConfigError, HeadwaterError, SourceError, VerifyFailed
+from headwater.events import Sink
 from headwater.model import TableId
 from headwater.pipeline import Pipeline
 from headwater.printable import printable
 from headwater.schedule.journal import Journal
 from headwater.schedule.result import Result
 from headwater.schedule.watch import Watch
-from headwater.state import last_runs
+from headwater.state import RunRecord, last_runs
 
 __all__ = ["MODES", "Result", "run_scheduled"]
 
@@ -116,7 +117,13 @@ def _auto(now: _Attempt) -> None:
             f"mode {now.done.mode} takes in what is new of all tables, so it takes no tables",
             hint="give no tables, or mode full, which reads these again",
         )
-    now.pipeline.run(sinks=[now.watch])
+    _raise_failed(now.pipeline.run(sinks=[now.watch]))
+
+
+def _raise_failed(record: RunRecord) -> None:
+    """A run may come to its end and have failed: what was right went on."""
+    if record.outcome == "failed":
+        raise HeadwaterError(record.error, hint=record.hint)
 
 
 def _delta(now: _Attempt) -> None:
@@ -140,7 +147,8 @@ def _full(now: _Attempt) -> None:
     now.done.read_before = len(asked) - len(left)
     if now.done.read_before:
         now.watch.say(f"{now.done.pipeline}: {now.done.read_before:,} of {len(asked):,} tables were begun")
-    now.pipeline.run("full" if left else "auto", [quote_table(t) for t in left] or None, [now.watch])
+    mode, again = ("full", [quote_table(t) for t in left]) if left else ("auto", None)
+    _raise_failed(now.pipeline.run(mode, again, [now.watch]))
 
 
 def _epochs(pipeline: Pipeline, patterns: Sequence[str]) -> Mapping[TableId, int]:
@@ -163,6 +171,50 @@ def _verify(now: _Attempt) -> None:
         raise VerifyFailed(report.lines()[-1], hint=f"headwater verify --table {wrong[0]}")
 
 
+class _Judging(Protocol):
+    """The verbs of quality and certificates, as far as this room uses them."""
+
+    def quality(self, tables: Sequence[str] | None, *, full: bool, sinks: Sequence[Sink]) -> _Judged: ...
+    def certify(self, tables: Sequence[str] | None, *, sinks: Sequence[Sink]) -> _Certificate: ...
+
+
+class _Judged(Protocol):
+    run_id: str
+    verdict: str
+    failed: int
+
+    def to_json(self) -> dict[str, object]: ...
+
+
+class _Certificate(Protocol):
+    equal: bool
+
+    def lines(self) -> list[str]: ...
+    def to_json(self) -> dict[str, object]: ...
+
+
+def _quality(now: _Attempt) -> None:
+    """Judge whole tables; rules that fail are a failure, warnings are not."""
+    now.watch.enter("quality")
+    found = cast("_Judging", now.pipeline).quality(now.done.patterns or None, full=True, sinks=[now.watch])
+    now.watch.worked.add("quality")
+    now.watch.run_id, now.done.report = found.run_id, found.to_json()
+    now.watch.say(f"{now.done.pipeline}: quality: {found.verdict}")
+    if found.verdict == "failed":
+        raise HeadwaterError(f"{found.failed:,} rules failed", hint="headwater quality --full")
+
+
+def _certify(now: _Attempt) -> None:
+    """Compare as `verify` does, and leave a certificate beside the pipeline file."""
+    found = cast("_Judging", now.pipeline).certify(now.done.patterns or None, sinks=[now.watch])
+    now.done.report = found.to_json()
+    for line in found.lines():
+        now.watch.say(printable(line))
+    if not found.equal:
+        hint = "headwater verify --repair   (only the keys that differ)"
+        raise VerifyFailed(found.lines()[-1], hint=hint)
+
+
 _RUN = ("capture", "fold", "build")
 
 #: The steps of each mode, and what does them.
@@ -171,4 +223,6 @@ MODES: Mapping[str, tuple[Sequence[str], Callable[[_Attempt], None]]] = {
     "delta": (_RUN, _delta),
     "full": (_RUN, _full),
     "verify": ((*_RUN, "compare"), _verify),
+    "quality": (("quality",), _quality),
+    "certificate": ((*_RUN, "compare"), _certify),
 }

@@ -54,20 +54,20 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         if event.kind in _WORK:
-            self._enter(_WORK[event.kind])
+            self.enter(_WORK[event.kind])
             self.worked.add(self.step)
         match event.kind:
             case "run.started":
                 self.run_id = str(event.data.get("run_id", ""))
-                self._enter("fold" if event.data.get("mode") == "retry" else "capture")
+                self.enter("fold" if event.data.get("mode") == "retry" else "capture")
             case "changes.drained":
-                self._enter("fold")
+                self.enter("fold")
             case "table.failed":
                 self._failed_tables = True
                 self.say(f"{printable(str(event.table))}: {printable(str(event.data.get('error')))}")
                 return
             case "run.finished" if self.last:
-                self._enter(self.last)
+                self.enter(self.last)
                 self.worked.add(self.last)
         self._count(event)
         if said := describe(event):
@@ -80,9 +80,10 @@ class Watch:
 
     def stop(self) -> None:
         """The attempt is over."""
-        self._enter(self.step)
+        self.enter(self.step)
 
-    def _enter(self, step: str) -> None:
+    def enter(self, step: str) -> None:
+        """What follows is of this step."""
         now = monotonic()
         self.seconds[self.step] += now - self._since
         self._since = now
