@@ -11,7 +11,7 @@ import pytest
 import headwater_widgets.trying
 from headwater import Pipeline
 from headwater.demo.server import EmbeddedPostgres
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, SourceError, StorageError
 from headwater_widgets import RowExplorer, SchemaTimeline, TablePicker
 from headwater_widgets.view import View
 from servers.postgres import Database
@@ -343,3 +343,26 @@ def test_key_and_types_are_chosen_by_column(path: Path, said: list[Mapping[str, 
     tell("table", "orders")
     assert [c["cast"] for c in last(said, "table")["columns"]][2] == "decimal(10,2)"
     picker.close()
+
+
+def test_a_table_that_is_not_in_the_lake_yet_and_a_source_that_is_away(
+    path: Path, said: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: object, **__: object) -> Any:
+        raise StorageError("the lake has no mirror of this table", hint="headwater run")
+
+    monkeypatch.setattr(Pipeline, "recent_keys", no)
+    explorer = RowExplorer(path, "shop.stock", "s1,12")
+    ask(explorer, "ready")
+    assert last(said, "table")["keys"] == [] and "no mirror" in last(said, "failed")["message"]
+    assert [s["op"] for s in last(said, "steps")["steps"]] == ["read"]
+    explorer.close()
+
+    def away(*_: object) -> Any:
+        raise SourceError("the server is away", hint="ping it")
+
+    monkeypatch.setattr(Pipeline, "schema_held", away)
+    timeline = SchemaTimeline(path, "shop.orders")
+    ask(timeline, "ready")
+    assert "is away" in last(said, "versions")["away"] and last(said, "versions")["held"] == []
+    timeline.close()
