@@ -12,6 +12,7 @@ import headwater_widgets.trying
 from headwater import Pipeline
 from headwater.demo.server import EmbeddedPostgres
 from headwater.errors import ConfigError, SourceError, StorageError
+from headwater.state import hold
 from headwater_widgets import RowExplorer, SchemaTimeline, TablePicker
 from headwater_widgets.view import View
 from servers.postgres import Database
@@ -263,6 +264,9 @@ def test_versions_and_a_change_that_is_let_in(path: Path, said: list[Mapping[str
     assert "b integer (older rows: 5) added" in held and "freeze" in held and "held back" in timeline.page()
     with Pipeline.open(path) as pipeline:
         assert pipeline.table("shop.frozen").columns[:2] == ["id", "a"]
+        with hold(pipeline.parts.state, pipeline.config.name):
+            ask(timeline, "accept", index=names.index("frozen"))
+        assert "explored" in last(said, "failed")["message"] and pipeline.table("shop.frozen").shape[1] > 2
         ask(timeline, "accept", index=names.index("frozen"))
         assert last(said, "accepted")["moved"] == ["shop.frozen"] and last(said, "versions")["held"] == []
         assert pipeline.table("shop.frozen").columns[:3] == ["id", "a", "b"]
