@@ -11,7 +11,8 @@ import pytest
 import headwater_widgets.trying
 from headwater import Pipeline
 from headwater.demo.server import EmbeddedPostgres
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, SourceError, StorageError
+from headwater.state import hold
 from headwater_widgets import RowExplorer, SchemaTimeline, TablePicker
 from headwater_widgets.view import View
 from servers.postgres import Database
@@ -263,6 +264,9 @@ def test_versions_and_a_change_that_is_let_in(path: Path, said: list[Mapping[str
     assert "b integer (older rows: 5) added" in held and "freeze" in held and "held back" in timeline.page()
     with Pipeline.open(path) as pipeline:
         assert pipeline.table("shop.frozen").columns[:2] == ["id", "a"]
+        with hold(pipeline.parts.state, pipeline.config.name):
+            ask(timeline, "accept", index=names.index("frozen"))
+        assert "explored" in last(said, "failed")["message"] and pipeline.table("shop.frozen").shape[1] > 2
         ask(timeline, "accept", index=names.index("frozen"))
         assert last(said, "accepted")["moved"] == ["shop.frozen"] and last(said, "versions")["held"] == []
         assert pipeline.table("shop.frozen").columns[:3] == ["id", "a", "b"]
@@ -343,3 +347,26 @@ def test_key_and_types_are_chosen_by_column(path: Path, said: list[Mapping[str, 
     tell("table", "orders")
     assert [c["cast"] for c in last(said, "table")["columns"]][2] == "decimal(10,2)"
     picker.close()
+
+
+def test_a_table_that_is_not_in_the_lake_yet_and_a_source_that_is_away(
+    path: Path, said: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: object, **__: object) -> Any:
+        raise StorageError("the lake has no mirror of this table", hint="headwater run")
+
+    monkeypatch.setattr(Pipeline, "recent_keys", no)
+    explorer = RowExplorer(path, "shop.stock", "s1,12")
+    ask(explorer, "ready")
+    assert last(said, "table")["keys"] == [] and "no mirror" in last(said, "failed")["message"]
+    assert [s["op"] for s in last(said, "steps")["steps"]] == ["read"]
+    explorer.close()
+
+    def away(*_: object) -> Any:
+        raise SourceError("the server is away", hint="ping it")
+
+    monkeypatch.setattr(Pipeline, "schema_held", away)
+    timeline = SchemaTimeline(path, "shop.orders")
+    ask(timeline, "ready")
+    assert "is away" in last(said, "versions")["away"] and last(said, "versions")["held"] == []
+    timeline.close()

@@ -45,9 +45,9 @@ def read_page(rows: duckdb.DuckDBPyRelation, schema: TableSchema, first: int, mo
     texts = _texts(rows)
     cells = ", ".join(f"[left({texts[n]}, {LONGEST}), CAST(length({texts[n]}) AS VARCHAR)]" for n in names)
     order = ", ".join(key_parts(schema)) if schema.key else "_hw_seq DESC"
-    asked = (
-        f"SELECT {_key(texts, schema)}, [{cells}] FROM _hw_rows ORDER BY {order} LIMIT {most} OFFSET {first}"
-    )
+    # The page first, then its texts: else those of every row would be made.
+    some = f"SELECT * FROM _hw_rows ORDER BY {order} LIMIT {most} OFFSET {first}"
+    asked = f"SELECT {_key(texts, schema)}, [{cells}] FROM ({some}) ORDER BY {order}"
     found = _ask(rows, asked)
     [[count]] = _ask(rows, "SELECT count(*) FROM _hw_rows")
     return Page(

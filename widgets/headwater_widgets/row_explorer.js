@@ -57,7 +57,7 @@ function render({ model, el }) {
   function line(step, n) {
     const named = step.changes.slice(0, NAMED).map(([name, before, after]) => h("div", { class: "hw-change" }, h("span", { class: "hw-soft" }, h("bdi", {}, printable(name)), " "),
       step.op === "update" || step.note.startsWith("the key was") ? [plainCell(before), " → "] : null, plainCell(step.op === "delete" || step.op === "truncate" ? before : after)));
-    const rest = step.changes.length - NAMED;
+    const rest = step.changed - NAMED;
     return h("div", { id: `${id}-${n}`, class: "hw-step", role: "option", "aria-selected": "false", onclick: () => select(n) },
       h("div", { class: "hw-row" }, h("span", { class: `hw-pill hw-op-${step.op}` }, step.op), h("span", {}, step.at || "no time"),
         step.waits ? h("span", { class: "hw-tag hw-tag-warn", title: printable(step.waits) }, "in quarantine") : null),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Changes in one view, the newest; rows of a page of the table; keys that are offered.
 _STEPS, _ROWS, _KEYS = 500, 25, 12
+#: Changed columns that come with a change; the row has all of them.
+_NAMED = 8
 #: Characters of a cell that are shown until somebody asks for all of it.
 _CUT = 160
 #: Changes in the static page.
@@ -89,7 +91,7 @@ class RowExplorer(CapturedView):
             self.steps, self.key = (), ""
         schema = pipeline.schema(name_of(table))
         self.table, self._schema = table, schema
-        keys = pipeline.recent_keys(name_of(table), _KEYS) if schema.key else ()
+        keys, failed = self._recent(pipeline, schema)
         self.tell(
             "table",
             index=self._tables.index(table),
@@ -99,10 +101,20 @@ class RowExplorer(CapturedView):
             types={c.name: c.native or str(c.type) for c in schema.columns},
             keys=list(keys),
         )
+        if failed is not None:
+            self.fail(failed)
+        elif not schema.key:
+            self._tell_page(pipeline.page(name_of(table), kind="changes", most=_ROWS), None)
+
         if schema.key:
             self._explain(pipeline, schema, self.key)
-        else:
-            self._tell_page(pipeline.page(name_of(table), kind="changes", most=_ROWS), None)
+
+    def _recent(self, pipeline: Pipeline, schema: TableSchema) -> tuple[Sequence[str], HeadwaterError | None]:
+        """Some keys; a table that is not in the lake yet has none to offer, but may well be explained."""
+        try:
+            return (pipeline.recent_keys(name_of(schema.table), _KEYS) if schema.key else ()), None
+        except HeadwaterError as failed:
+            return (), failed
 
     # What the browser asks for.
 
@@ -207,12 +219,12 @@ def _readable(key: str | Mapping[str, str], schema: TableSchema) -> str:
 def _told(step: Step) -> Mapping[str, object]:
     """A change as the browser shows it."""
     names = step.changed if step.before and step.row else tuple(step.row or step.before)
-    changes = [[name, _cell(step.before, name), _cell(step.row, name)] for name in names]
+    changes = [[name, _cell(step.before, name), _cell(step.row, name)] for name in names[:_NAMED]]
     return {
         "seq": step.seq, "op": step.op, "key": step.key, "at": _when(step.at), "moment": _moment(step.at),
         "position": step.position, "tx": step.tx, "note": step.note, "entry": step.entry,
         "version": step.lake_version, "file": step.file, "waits": step.waits, "warehouse": step.warehouse,
-        "run": step.run, "built": _when(step.built_at), "changes": changes,
+        "run": step.run, "built": _when(step.built_at), "changes": changes, "changed": len(names),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ const WHAT = {
 function render({ model, el }) {
   const send = (message) => model.send(message);
   const ui = frame(el, "Schema");
-  const state = { index: null, versions: [], held: [] };
+  const state = { index: null, versions: [], held: [], around: [[], ""] };
   const choice = tableChoice((index) => send({ kind: "choose", index }));
   const held = h("div", { class: "hw-block", hidden: true });
   const line = h("ol", { class: "hw-line", "aria-label": "versions, the newest first" });
@@ -26,8 +26,9 @@ function render({ model, el }) {
     choice.show(said.index);
     note.hidden = true;
     split.hidden = false;
-    refresh(held, [said.held, said.left], showHeld);
-    held.hidden = !said.held.length && !said.left.length;
+    state.around = [said.left, said.away];
+    refresh(held, [said.held, ...state.around], showHeld);
+    held.hidden = !said.held.length && !said.left.length && !said.away;
     line.replaceChildren(...[...said.versions].reverse().map(item));
     const options = (first) => said.versions.map((v) => v.version).concat(first ? [0] : []).sort((a, b) => b - a)
       .map((n) => h("option", { value: n }, n ? `version ${n}` : "nothing"));
@@ -64,7 +65,7 @@ function render({ model, el }) {
   }
 
   // What the policies keep out; letting it in is asked twice.
-  function showHeld([lines, left]) {
+  function showHeld([waits, left, away]) {
     const accept = h("button", { class: "hw-button hw-primary", onclick: () => confirm(true) }, "Accept…");
     const yes = h("button", { class: "hw-button hw-danger", onclick: () => {
       confirm(false);
@@ -79,9 +80,9 @@ function render({ model, el }) {
       accept.hidden = open;
       if (open) yes.focus();
     };
-    const waiting = lines.length ? [h("h4", {}, "held back by the table's policies"), ...lines.map((text) => problem(text, "", "warn")), h("div", { class: "hw-row hw-gap" }, accept, asked)] : [];
+    const waiting = waits.length ? [h("h4", {}, "held back by the table's policies"), ...waits.map((text) => problem(text, "", "warn")), h("div", { class: "hw-row hw-gap" }, accept, asked)] : [];
     const out = left.length ? [problem(`left out (schema: discard): ${left.join(", ")}`, "schema: evolve, then headwater run --full --table TABLE", "info")] : [];
-    return [...waiting, ...out];
+    return [...waiting, ...out, away ? problem(away, "", "info") : ""];
   }
 
   const heard = {
@@ -107,7 +108,7 @@ function render({ model, el }) {
       ui.complain(said.message, said.hint);
       ui.status.textContent = "";
       held.hwSaid = null;
-      refresh(held, [state.held, []], showHeld);
+      refresh(held, [state.held, ...state.around], showHeld);
     },
     problem(said) {
       ui.body.hidden = true;

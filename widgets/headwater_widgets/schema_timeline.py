@@ -11,7 +11,7 @@ from headwater.differences import differences
 from headwater.errors import ConfigError, HeadwaterError, SourceError
 from headwater.model import TableId
 from headwater.pipeline import Pipeline
-from headwater.review import schema_diff
+from headwater.review import held_back, schema_diff
 from headwater_widgets import pages
 from headwater_widgets.captured import CapturedView, name_of
 from headwater_widgets.view import Verb, read_source
@@ -32,6 +32,7 @@ class SchemaTimeline(CapturedView):
         """`table` as `headwater schema log` takes it; it can be chosen in the view."""
         self.versions: Sequence[SchemaVersion] = ()
         self.held: Sequence[str] = ()
+        self._away = ""
         super().__init__(pipeline)
         if table:
             self._begin(table)
@@ -70,16 +71,18 @@ class SchemaTimeline(CapturedView):
                 _told(before, v) for before, v in zip([None, *self.versions], self.versions, strict=False)
             ],
             held=list(self.held),
+            away=self._away,
             left=[c.source_name for c in self._left_out(pipeline, table)],
         )
 
     def _read(self, pipeline: Pipeline, table: TableId) -> None:
-        self.table, self.held = table, ()
+        self.table, self._away = table, ""
         self.versions = pipeline.schema_log(name_of(table))
         try:
             self.held = pipeline.schema_held(name_of(table))
         except SourceError as away:
-            self.held = (f"whether the table is still there cannot be seen: {away}",)
+            self.held = held_back(pipeline.parts.log, pipeline.parts.lake, pipeline.config.spec(table))
+            self._away = f"whether the table is still there cannot be seen: {away}"
 
     def _left_out(self, pipeline: Pipeline, table: TableId) -> Sequence[Any]:
         held = pipeline.parts.lake.schema(table, "changes")

@@ -287,10 +287,10 @@ function render({ model, el }) {
     const shown = detail.querySelector(`[data-tried="${said.field}"]`);
     if (!shown || said.index !== state.open) return;
     if (said.reading) return void (shown.textContent ||= "reading…");
-    const folders = (said.folders || []).map((folder) => h("code", { class: "hw-folder" }, h("bdi", {}, lines(folder))));
+    const folders = h("div", { class: "hw-folders" }, (said.folders || []).map((folder) => h("code", { class: "hw-folder" }, h("bdi", {}, lines(folder)))));
     const kept = said.looked === undefined ? null : h("div", {}, `copies ${number(said.kept)} of the first ${plural(said.looked, "row")}`);
     const wrong = said.error ? [h("pre", { class: "hw-pointed" }, lines(said.error)), said.hint ? h("div", { class: "hw-try" }, lines(said.hint)) : null] : [];
-    shown.replaceChildren(...[...wrong, ...folders, kept, ...(said.says || []).map((text) => h("div", { class: "hw-says" }, lines(text)))].filter(Boolean));
+    shown.replaceChildren(...[...wrong, said.folders ? folders : null, kept, ...(said.says || []).map((text) => h("div", { class: "hw-says" }, lines(text)))].filter(Boolean));
   }
 
   function columnsTable(index, columns) {
@@ -310,7 +310,7 @@ function render({ model, el }) {
     cast.value = column.cast;
     return h("tr", {}, h("td", {}, copy), h("td", {}, key),
       h("td", {}, h("bdi", {}, shownName)),
-      h("td", { class: "hw-soft" }, printable(column.type)),
+      h("td", { class: "hw-soft hw-type" }, printable(column.type)),
       h("td", {}, cast),
       h("td", {}, ...maskInputs(index, column, shownName)));
   }

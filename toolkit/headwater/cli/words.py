@@ -228,7 +228,7 @@ def _add_looking(commands: Commands) -> None:
     explain = _add(
         commands,
         "explain",
-        "show every change of one key: position, time, file and lake version",
+        "show every change of one key: position, time, file, lake version and run",
         "headwater explain public.orders 42\nheadwater explain public.stock 'shop=7,item=1044'",
     )
     explain.add_argument("table", metavar="TABLE", help="the table, as `headwater tables` writes it")
