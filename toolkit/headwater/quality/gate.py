@@ -287,6 +287,7 @@ class Gate:
         for one in opened:
             if one.table not in held and one.changes is not None:
                 save_known(place.state, place.pipeline, one.table, _passed(one, place.lake))
+        reach("quality.judged")
         through = {o.table: marks[o.table] for o in opened if o.table not in held and o.table in marks}
         tables = {o.table for o in opened}
         waiting = {t: upto for t, upto in judged.held.items() if t not in tables}

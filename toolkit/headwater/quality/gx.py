@@ -218,7 +218,7 @@ def _exact(cells: pa.ChunkedArray) -> bool:
     if cells.type != pa.int64() or not len(cells):
         return False
     ends = pc.min_max(cells)
-    return bool(-(2**53) < ends["min"].as_py() and ends["max"].as_py() < 2**53)
+    return bool(ends["min"].as_py() > -(2**53) and ends["max"].as_py() < 2**53)
 
 
 def _told(result: Any, index: str, *, all_of: bool) -> Told:
