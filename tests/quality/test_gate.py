@@ -1,4 +1,4 @@
-"""The gate over a scripted source: what is judged when, what waits, what is remembered, stops at any moment."""
+"""The gate over a scripted source: what is judged when, what waits, what is remembered, kills anywhere."""
 
 from __future__ import annotations
 

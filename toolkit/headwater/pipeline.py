@@ -186,6 +186,12 @@ class Pipeline:
 
         return assess(self.parts, tables, full=full, sinks=sinks)
 
+    def quality_suites(self, folder: str | Path, tables: Sequence[str] | None = None) -> Sequence[Path]:
+        """Write the rules of tables (patterns; default: all) as suites of Great Expectations; the files."""
+        from headwater.assessing import suites
+
+        return suites(self.parts, tables, Path(folder))
+
     def quality_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
         """Let what is held back of tables (patterns) through with the next run, once; returns them."""
         from headwater.assessing import let_through

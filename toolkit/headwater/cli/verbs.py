@@ -191,7 +191,15 @@ def quality(args: Namespace) -> Answer:
             taken = [str(table) for table in pipeline.quality_accept(args.patterns)]
             lines = [f"accepted {printable(table)}" for table in taken]
             return Answer(DONE, {"accepted": taken}, [*lines, "next: headwater run"])
-        found = pipeline.quality(args.patterns or None, full=args.full)
+        if args.suites:
+            files = [str(path) for path in pipeline.quality_suites(args.suites, args.patterns or None)]
+            return Answer(DONE, {"written": files}, [f"wrote {printable(path)}" for path in files])
+        with _watched(args) as sinks:
+            found = pipeline.quality(args.patterns or None, full=args.full, sinks=sinks)
+    if args.data_docs:
+        from headwater.quality.export import write_data_docs
+
+        write_data_docs(Path(args.data_docs), found)
     return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), show.judged(found))
 
 

@@ -21,6 +21,7 @@ from headwater.fold import retyped
 from headwater.memo import lake_id
 from headwater.model import TableId, TableSchema
 from headwater.quality import Check, QualityResult, TableResult
+from headwater.quality.export import Suite, make_suite
 from headwater.quality.gx import Judge
 from headwater.quality.keep import keep
 from headwater.quality.memory import (
@@ -149,6 +150,18 @@ class Gate:
             self._judge_all(con, opened)
         held = {o.table for o in opened if o.table in judged.held}
         return keep(place.storage, self._result(run_id, "table" if full else "batch", opened, held))
+
+    def suites(self, specs: Mapping[TableId, TableSpec]) -> Mapping[TableId, Suite]:
+        """The rules that tables would be judged by now, as suites of Great Expectations."""
+        place, lake = self._place, self._known_lake()
+        with place.lake.connect() as con:
+            opened = [
+                self._open(
+                    con, spec, load_known(place.state, place.pipeline, lake, t), -1, fresh=True, full=True
+                )
+                for t, spec in specs.items()
+            ]
+        return {o.table: make_suite(o.table, o.rules, o.spec.quality.expect) for o in opened}
 
     def _known_lake(self) -> str:
         self._lake = self._lake or lake_id(self._place.storage)
