@@ -95,6 +95,15 @@ def suites(parts: Parts, tables: Sequence[str] | None, folder: Path) -> Sequence
     return write_suites(folder, Gate(parts.place).suites(_chosen(parts, tables)))
 
 
+def data_docs(parts: Parts, result: QualityResult, folder: Path) -> Sequence[Path]:
+    """Write what was judged as Data Docs; returns the files, the index first."""
+    from headwater.quality.export import write_data_docs
+    from headwater.quality.gate import Gate
+
+    specs = {t.table: parts.config.spec(t.table) for t in result.tables}
+    return write_data_docs(folder, result, Gate(parts.place).suites(specs))
+
+
 def _chosen(parts: Parts, tables: Sequence[str] | None) -> Mapping[TableId, TableSpec]:
     known = sorted(t for t, state in parts.log.tables().items() if state.complete)
     if not known:

@@ -196,11 +196,9 @@ def quality(args: Namespace) -> Answer:
             return Answer(DONE, {"written": files}, [f"wrote {printable(path)}" for path in files])
         with _watched(args) as sinks:
             found = pipeline.quality(args.patterns or None, full=args.full, sinks=sinks)
-    if args.data_docs:
-        from headwater.quality.export import write_data_docs
-
-        write_data_docs(Path(args.data_docs), found)
-    return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), show.judged(found))
+        docs = pipeline.quality_docs(args.data_docs, found) if args.data_docs else ()
+    lines = [*show.judged(found), *(f"Data Docs: {printable(str(docs[0]))}" for _ in docs[:1])]
+    return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), lines)
 
 
 def explain(args: Namespace) -> Answer:

@@ -55,9 +55,15 @@ def write_suites(folder: Path, suites: Mapping[TableId, Suite]) -> list[Path]:
     return _write(folder, files)
 
 
-def write_data_docs(folder: Path, result: QualityResult) -> list[Path]:
-    """A page of Data Docs for each table, and an index; to be read with the network. Raises StorageError."""
-    pages = {f"{table_path(t.table)}.html": (str(t.table), _page(result, t)) for t in result.tables}
+def write_data_docs(folder: Path, result: QualityResult, suites: Mapping[TableId, Suite]) -> list[Path]:
+    """A page of Data Docs for each table, and an index; to be read with the network. Raises StorageError.
+
+    They show what Great Expectations has an expectation for, as the suites say it.
+    """
+    pages = {
+        f"{table_path(t.table)}.html": (str(t.table), _page(result, t, suites[t.table]))
+        for t in result.tables
+    }
     items = "".join(
         f'<li><a href="{escape(name)}">{escape(printable(table))}</a></li>'
         for name, (table, _) in pages.items()
@@ -79,17 +85,18 @@ def _write(folder: Path, files: Mapping[Path, str]) -> list[Path]:
     return list(files)
 
 
-def _page(result: QualityResult, table: TableResult) -> str:
+def _page(result: QualityResult, table: TableResult, suite: Suite) -> str:
     gx = library()
     from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    checks = [c for c in table.checks if c.rule.startswith("expect_")]
-    good = sum(not c.wrong for c in checks)
+    found = [(c, _kwargs(c, suite)) for c in table.checks]
+    checks = [(c, kwargs) for c, kwargs in found if kwargs is not None]
+    good = sum(not c.wrong for c, _ in checks)
     judged = ExpectationSuiteValidationResult(
         success=good == len(checks),
-        results=[_result(c) for c in checks],
+        results=[_result(c, kwargs) for c, kwargs in checks],
         suite_name=_safe(str(table.table)),
         statistics={
             "evaluated_expectations": len(checks),
@@ -107,16 +114,29 @@ def _page(result: QualityResult, table: TableResult) -> str:
     return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(judged)))
 
 
-def _result(check: Check) -> Any:
+def _kwargs(check: Check, suite: Suite) -> Mapping[str, Any] | None:
+    """What an expectation of the suite takes that a check is of; None for a rule that is only ours."""
+    for one in suite["expectations"]:
+        if one["type"] == check.rule and _columns(one["kwargs"]) == check.columns:
+            safe = _safe(one["kwargs"])
+            assert isinstance(safe, dict)
+            return safe
+    return None
+
+
+def _columns(kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    single = [str(kwargs[word]) for word in ("column", "column_A", "column_B") if word in kwargs]
+    return (*single, *map(str, kwargs.get("column_list", ())))
+
+
+def _result(check: Check, kwargs: Mapping[str, Any]) -> Any:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    names = [_safe(name) for name in check.columns]
-    kwargs: dict[str, Any] = {"column": names[0]} if len(names) == 1 else {"column_list": names}
     share = 100.0 * check.unexpected / check.rows if check.rows else 0.0
     return ExpectationValidationResult(
         success=not check.wrong,
-        expectation_config=ExpectationConfiguration(type=check.rule, kwargs=kwargs),
+        expectation_config=ExpectationConfiguration(type=check.rule, kwargs=dict(kwargs)),
         result={
             "element_count": check.rows,
             "unexpected_count": check.unexpected,
@@ -130,6 +150,10 @@ def _result(check: Check) -> Any:
     )
 
 
-def _safe(text: str) -> str:
-    """Data Docs escape no name."""
-    return escape(printable(text))
+def _safe(value: Any) -> Any:
+    """A value with every text in it escaped: Data Docs escape none."""
+    if isinstance(value, Mapping):
+        return {name: _safe(one) for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_safe(one) for one in value]
+    return escape(printable(value)) if isinstance(value, str) else value
