@@ -104,11 +104,16 @@ class Gate:
         self._lake = ""
 
     def pass_on(
-        self, specs: Mapping[TableId, TableSpec], marks: Mapping[TableId, str], run_id: str
+        self,
+        specs: Mapping[TableId, TableSpec],
+        marks: Mapping[TableId, str],
+        run_id: str,
+        at_once: Callable[[], object] = lambda: None,
     ) -> tuple[QualityResult | None, frozenset[TableId]]:
         """Judge the tables with news and those that wait; returns the result, and what has to wait.
 
-        marks  where each table stands; one that stands where it was let through is not looked at
+        marks    where each table stands; one that stands where it was let through is not looked at
+        at_once  called where something is judged, while nobody folds: sees exactly what is judged
         """
         place, lake = self._place, self._known_lake()
         judged = load_judged(place.state, place.pipeline, lake)
@@ -122,6 +127,7 @@ class Gate:
         accepted = load_accepted(place.state, place.pipeline, lake)
         with place.lake.connect() as con:
             with self._still:
+                at_once()
                 known = {t: load_known(place.state, place.pipeline, lake, t) for t in sorted(due | aged)}
                 opened = [
                     self._open(con, specs[t], known[t], accepted.get(t, -1), fresh=t in due) for t in known
