@@ -77,7 +77,16 @@ mask_key: env:K
 
 
 @pytest.mark.parametrize(
-    "name", ["configuration.md", "masks.md", "names.md", "quarantine.md", "tables.md", "type-changes.md"]
+    "name",
+    [
+        "configuration.md",
+        "masks.md",
+        "names.md",
+        "quality.md",
+        "quarantine.md",
+        "tables.md",
+        "type-changes.md",
+    ],
 )
 def test_the_page_shows_a_file_that_is_accepted(name: str) -> None:
     shown = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)

@@ -56,10 +56,13 @@ def counted(con: duckdb.DuckDBPyConnection, rows: Rows, rules: Sequence[Rule]) -
 def judged(con: duckdb.DuckDBPyConnection, rows: Rows, *expectations: Expectation) -> list[Check]:
     """How rows are judged by what a user expects, in the order given."""
     wanted = understand(rows.schema, expectations)
-    checks = judge(con, rows, [w for w in wanted if not unique_rules(rows, [w])], the_judge())
-    unique = count(con, rows, unique_rules(rows, wanted), look=False).checks
-    found = {(c.rule, c.columns): c for c in (*checks, *unique)}
-    return [found[w.check.rule, w.check.columns] for w in wanted]
+    unique = [w for w in wanted if unique_rules(rows, [w])]
+    by_row = [w for w in wanted if w not in unique and w.by_row]
+    others = [w for w in wanted if w not in unique and not w.by_row]
+    checks = judge(con, rows, [*by_row, *others], the_judge())
+    checks += count(con, rows, unique_rules(rows, unique), look=False).checks
+    order = [id(w) for w in (*by_row, *others, *unique)]
+    return [checks[order.index(id(w))] for w in wanted]
 
 
 def expect(kind: str, **kwargs: Any) -> Expectation:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,9 @@ import yaml
 from headwater import Pipeline
 from headwater.errors import ConfigError, QualityFailed
 from headwater.events import Event
+from headwater.memo import lake_id
 from headwater.model import TableId
+from headwater.quality.memory import load_known
 from headwater.state import last_runs
 from servers.postgres import Database
 
@@ -122,3 +127,51 @@ def test_what_a_person_accepts_goes_through_once(pg: Database, tmp_path: Path) -
             p.run()
         found = p.quality(["public.orders"], full=True)
         assert [c.unexpected for t in found.tables for c in t.checks if c.fails] == [2]
+        files = p.quality_suites(tmp_path / "suites")
+        assert len(files) == 3 and "expect_column_values_to_be_unique" in files[0].read_text()
+        docs = p.quality_docs(tmp_path / "docs", found)
+        assert "customer_id" in docs[1].read_text() and docs[0].name == "index.html"
+    done = run_cli(tmp_path, "quality", "public.*", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert document["verdict"] == "failed" and Path(document["page"]).exists()
+    assert "id=502" in done.stdout and "c7@example.com" not in done.stdout
+
+
+def run_cli(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headwater", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_wrong_rules_are_refused_before_anything_is_read(pg: Database, tmp_path: Path) -> None:
+    pg.run(TABLES)
+    odd = {"type": "expect_column_values_to_be_betwen", "kwargs": {"column": "amount", "min_value": 0}}
+    path = write(tmp_path, pg, tables=["public.*", {"name": "public.orders", "expect": [odd]}])
+    with Pipeline.open(path) as p:
+        (found,) = [f for f in p.check() if f.what == "quality"]
+        assert found.level == "fail" and "headwater.yml:" in found.found and "between" in found.fix
+        with pytest.raises(ConfigError, match="expect_column_values_to_be_betwen"):
+            p.run()
+        assert p.parts.log.last() is None
+
+
+def test_masked_columns_and_casts(pg: Database, tmp_path: Path) -> None:
+    pg.run(
+        "create table a (id text primary key, phone text not null, day text not null, n int);"
+        "insert into a select 'k' || n, '0170' || n, '2026010' || (1 + n % 5), n"
+        " from generate_series(1, 150) n"
+    )
+    masks = {"id": "hash", "phone": {"redact": 4}}
+    table = {"name": "public.a", "masks": masks, "cast": {"day": "@D(yyyyMMdd)"}}
+    os.environ["QUALITY_MASK"] = "k" * 40
+    with Pipeline.open(write(tmp_path, pg, tables=[table], mask_key="env:QUALITY_MASK")) as p:
+        p.run()
+        pg.run("insert into a values ('key-of-a-person', '0170-secret', '20260101', 100000)")
+        p.run()
+        (found,) = p.quality_past()[-1].tables
+        assert found.verdict == "warn" and [c.columns for c in found.checks if c.wrong] == [("n",)]
+        assert all(c.keys == () for c in found.checks)
+        seen = load_known(p.parts.state, "q", lake_id(p.parts.storage), found.table).seen
+        assert set(seen.spans) == {"day", "n"}
+    everything = b"".join(f.read_bytes() for f in (tmp_path / "lake" / "quality").rglob("*") if f.is_file())
+    assert not [word for word in (b"secret", b"key-of", b"100000") if word in everything]

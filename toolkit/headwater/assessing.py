@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from headwater import config as configuration
 from headwater.config import TableSpec
@@ -65,13 +66,9 @@ def assess(parts: Parts, tables: Sequence[str] | None, *, full: bool, sinks: Seq
     from headwater.quality.gate import Gate
 
     began, name = datetime.now(UTC), parts.config.name
-    known = sorted(t for t, state in parts.log.tables().items() if state.complete)
-    if not known:
-        raise ConfigError(f"pipeline {name} has read no table yet", hint="headwater run")
-    chosen = configuration.select(tables or ["*.*"], known)
+    specs = _chosen(parts, tables)
     with suppress(SourceError):
         save_references(parts.state, name, parts.source.references())
-    specs = {t: parts.config.spec(t) for t in chosen}
     result = Gate(parts.place).look(specs, uuid.uuid4().hex[:12], full=full)
     tell_judged(lambda kind, table, data: tell(sinks, Event(kind, name, table, data)), result)
     failed = result.verdict == "failed"
@@ -88,6 +85,30 @@ def assess(parts: Parts, tables: Sequence[str] | None, *, full: bool, sinks: Seq
     )
     append_run(parts.state, replace(record, warnings=tuple(parts.state.warnings)))
     return result
+
+
+def suites(parts: Parts, tables: Sequence[str] | None, folder: Path) -> Sequence[Path]:
+    """Write the rules of tables (patterns; default: all) into a folder; returns the files."""
+    from headwater.quality.export import write_suites
+    from headwater.quality.gate import Gate
+
+    return write_suites(folder, Gate(parts.place).suites(_chosen(parts, tables)))
+
+
+def data_docs(parts: Parts, result: QualityResult, folder: Path) -> Sequence[Path]:
+    """Write what was judged as Data Docs; returns the files, the index first."""
+    from headwater.quality.export import write_data_docs
+    from headwater.quality.gate import Gate
+
+    specs = {t.table: parts.config.spec(t.table) for t in result.tables}
+    return write_data_docs(folder, result, Gate(parts.place).suites(specs))
+
+
+def _chosen(parts: Parts, tables: Sequence[str] | None) -> Mapping[TableId, TableSpec]:
+    known = sorted(t for t, state in parts.log.tables().items() if state.complete)
+    if not known:
+        raise ConfigError(f"pipeline {parts.config.name} has read no table yet", hint="headwater run")
+    return {t: parts.config.spec(t) for t in configuration.select(tables or ["*.*"], known)}
 
 
 def let_through(parts: Parts, tables: Sequence[str]) -> Sequence[TableId]:

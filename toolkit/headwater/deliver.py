@@ -25,6 +25,7 @@ from headwater.events import Value
 from headwater.failpoints import reach
 from headwater.formats import Catalog, Formats, Shown
 from headwater.handoff.build import BuildResult, publish
+from headwater.lake import Staged
 from headwater.lake.delta import Lake
 from headwater.model import TableId
 from headwater.quality import QualityResult
@@ -124,6 +125,7 @@ class Delivery:
         self._parts, self._specs, self._tell, self._guard = parts, specs, tell, guard
         self._still = still or nullcontext()
         self._gate: Gate | None = None
+        self._staged: Mapping[TableId, Staged] = {}  # as of the last judgement
         self.judging = 0.0  # seconds of the last judgement
         self._folded: memo.Folded | None = None  # of the tables that do not wait
         self._late: dict[TableId, _Late] = {}
@@ -196,7 +198,7 @@ class Delivery:
 
     def judge(self, tally: Tally, folded: memo.Folded) -> Collection[TableId]:
         """Judge what is not handed off yet; returns the tables to hold back, which make the tally failed."""
-        self.judging = 0.0
+        self.judging, self._staged = 0.0, {}
         if not any(spec.quality.judged for spec in self._specs.values()):
             return ()
         from headwater.quality.gate import Gate
@@ -204,7 +206,10 @@ class Delivery:
         began, self._gate = monotonic(), self._gate or Gate(self._parts.place, self._still)
         self._guard()
         marks = {t: f"{mark} {self._made_of(t)}" for t, mark in folded.marks.items() if t in self._specs}
-        result, held = self._gate.pass_on(self._specs, marks, tally.run_id)
+        # What is handed off is what was judged, whatever is folded meanwhile.
+        result, held = self._gate.pass_on(
+            self._specs, marks, tally.run_id, at_once=lambda: self._stage(folded)
+        )
         self.judging = monotonic() - began
         if result is not None:
             tally.add_judged(result)
@@ -214,6 +219,15 @@ class Delivery:
             failed = QualityFailed(f"held back, as their data is not right: {names}", hint=_accept_hint(held))
             tally.failed = tally.failed or failed
         return held
+
+    def _stage(self, folded: memo.Folded) -> Mapping[TableId, Staged]:
+        """What there is to build from. A table that never had a row is not in the lake."""
+        if self._parts.config.warehouse is None:
+            return {}
+        lake = self._parts.lake
+        there = [t for t in folded.marks if t in self._specs and lake.version(t, "changes") >= 0]
+        self._staged = {t: lake.staged(t) for t in there}
+        return self._staged
 
     def _made_of(self, table: TableId) -> str:
         return self._parts.lake.made(table) if self._specs[table].casts else ""
@@ -291,9 +305,8 @@ class Delivery:
             return None
         self._guard()
         self._tell("handoff.started", None, {"tables": len(news)})
-        # A table that never had a row is not in the lake, and has nothing to build from.
-        there = [t for t in folded.marks if t in self._specs and parts.lake.version(t, "changes") >= 0]
-        staged = {t: parts.lake.staged(t) for t in there}
+        staged = self._staged or self._stage(folded)
+        self._staged = {}
         reach("build.before")
         done = publish(parts.config, staged, self._specs, news=news, held=held, full_refresh=full_refresh)
         reach("build.after")

@@ -188,6 +188,24 @@ class Pipeline:
 
         return assess(self.parts, tables, full=full, sinks=sinks)
 
+    def quality_past(self) -> Sequence[QualityResult]:
+        """The newest judgements of runs and of `quality`, oldest first."""
+        from headwater.quality.keep import load_past
+
+        return load_past(self.parts.storage)
+
+    def quality_suites(self, folder: str | Path, tables: Sequence[str] | None = None) -> Sequence[Path]:
+        """Write the rules of tables (patterns; default: all) as suites of Great Expectations; the files."""
+        from headwater.assessing import suites
+
+        return suites(self.parts, tables, Path(folder))
+
+    def quality_docs(self, folder: str | Path, result: QualityResult) -> Sequence[Path]:
+        """Write a judgement as Data Docs, which need the network when they are read; the files."""
+        from headwater.assessing import data_docs
+
+        return data_docs(self.parts, result, Path(folder))
+
     def quality_accept(self, tables: Sequence[str]) -> Sequence[TableId]:
         """Let what is held back of tables (patterns) through with the next run, once; returns them."""
         from headwater.assessing import let_through

@@ -191,8 +191,14 @@ def quality(args: Namespace) -> Answer:
             taken = [str(table) for table in pipeline.quality_accept(args.patterns)]
             lines = [f"accepted {printable(table)}" for table in taken]
             return Answer(DONE, {"accepted": taken}, [*lines, "next: headwater run"])
-        found = pipeline.quality(args.patterns or None, full=args.full)
-    return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), show.judged(found))
+        if args.suites:
+            files = [str(path) for path in pipeline.quality_suites(args.suites, args.patterns or None)]
+            return Answer(DONE, {"written": files}, [f"wrote {printable(path)}" for path in files])
+        with _watched(args) as sinks:
+            found = pipeline.quality(args.patterns or None, full=args.full, sinks=sinks)
+        docs = pipeline.quality_docs(args.data_docs, found) if args.data_docs else ()
+    lines = [*show.judged(found), *(f"Data Docs: {printable(str(docs[0]))}" for _ in docs[:1])]
+    return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), lines)
 
 
 def explain(args: Namespace) -> Answer:

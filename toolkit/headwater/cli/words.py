@@ -250,8 +250,10 @@ def _add_quality(commands: Commands) -> None:
     how.add_argument(
         "--accept", action="store_true", help="let what is held back of these tables through, once"
     )
-    quality.add_argument(
-        "--suites", metavar="FOLDER", help="also write the rules as suites of Great Expectations"
+    how.add_argument(
+        "--suites",
+        metavar="FOLDER",
+        help="judge nothing, and write the rules as suites of Great Expectations",
     )
     quality.add_argument(
         "--data-docs",

@@ -21,6 +21,7 @@ from headwater.fold import retyped
 from headwater.memo import lake_id
 from headwater.model import TableId, TableSchema
 from headwater.quality import Check, QualityResult, TableResult
+from headwater.quality.export import Suite, make_suite
 from headwater.quality.gx import Judge
 from headwater.quality.keep import keep
 from headwater.quality.memory import (
@@ -103,11 +104,16 @@ class Gate:
         self._lake = ""
 
     def pass_on(
-        self, specs: Mapping[TableId, TableSpec], marks: Mapping[TableId, str], run_id: str
+        self,
+        specs: Mapping[TableId, TableSpec],
+        marks: Mapping[TableId, str],
+        run_id: str,
+        at_once: Callable[[], object] = lambda: None,
     ) -> tuple[QualityResult | None, frozenset[TableId]]:
         """Judge the tables with news and those that wait; returns the result, and what has to wait.
 
-        marks  where each table stands; one that stands where it was let through is not looked at
+        marks    where each table stands; one that stands where it was let through is not looked at
+        at_once  called where something is judged, while nobody folds: sees exactly what is judged
         """
         place, lake = self._place, self._known_lake()
         judged = load_judged(place.state, place.pipeline, lake)
@@ -121,6 +127,7 @@ class Gate:
         accepted = load_accepted(place.state, place.pipeline, lake)
         with place.lake.connect() as con:
             with self._still:
+                at_once()
                 known = {t: load_known(place.state, place.pipeline, lake, t) for t in sorted(due | aged)}
                 opened = [
                     self._open(con, specs[t], known[t], accepted.get(t, -1), fresh=t in due) for t in known
@@ -149,6 +156,18 @@ class Gate:
             self._judge_all(con, opened)
         held = {o.table for o in opened if o.table in judged.held}
         return keep(place.storage, self._result(run_id, "table" if full else "batch", opened, held))
+
+    def suites(self, specs: Mapping[TableId, TableSpec]) -> Mapping[TableId, Suite]:
+        """The rules that tables would be judged by now, as suites of Great Expectations."""
+        place, lake = self._place, self._known_lake()
+        with place.lake.connect() as con:
+            opened = [
+                self._open(
+                    con, spec, load_known(place.state, place.pipeline, lake, t), -1, fresh=True, full=True
+                )
+                for t, spec in specs.items()
+            ]
+        return {o.table: make_suite(o.table, o.rules, o.spec.quality.expect) for o in opened}
 
     def _known_lake(self) -> str:
         self._lake = self._lake or lake_id(self._place.storage)
@@ -287,6 +306,7 @@ class Gate:
         for one in opened:
             if one.table not in held and one.changes is not None:
                 save_known(place.state, place.pipeline, one.table, _passed(one, place.lake))
+        reach("quality.judged")
         through = {o.table: marks[o.table] for o in opened if o.table not in held and o.table in marks}
         tables = {o.table for o in opened}
         waiting = {t: upto for t, upto in judged.held.items() if t not in tables}

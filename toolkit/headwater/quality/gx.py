@@ -204,11 +204,21 @@ def to_frame(piece: pa.Table, plain: frozenset[str]) -> pd.DataFrame:
         cells = piece[name]
         if name in plain:
             made[name] = pd.Series(cells.to_pylist(), dtype=object)
-        elif not cells.null_count and cells.type in (pa.int64(), pa.bool_()):
+        elif not cells.null_count and (cells.type == pa.bool_() or _exact(cells)):
             made[name] = pd.Series(cells.to_numpy())
         else:
             made[name] = pd.Series(pd.arrays.ArrowExtensionArray(cells))
     return pd.DataFrame(made)
+
+
+def _exact(cells: pa.ChunkedArray) -> bool:
+    """Whether numpy compares these whole numbers with floats exactly, as Great Expectations has bounds."""
+    import pyarrow.compute as pc
+
+    if cells.type != pa.int64() or not len(cells):
+        return False
+    ends = pc.min_max(cells)
+    return bool(ends["min"].as_py() > -(2**53) and ends["max"].as_py() < 2**53)
 
 
 def _told(result: Any, index: str, *, all_of: bool) -> Told:

@@ -134,7 +134,8 @@ def _advice(t: TableResult) -> str:
 
 
 def _check(c: Check, t: TableResult) -> str:
-    word = {"passed": "passed", "failed": "failed", "unjudged": "could not be judged", "skipped": "skipped"}
+    word = {"passed": "passed", "unjudged": "could not be judged", "skipped": "skipped"}
+    word["failed"] = "failed" if c.fails else "warning"
     kind = "failed" if c.fails else "warn" if c.wrong else "skipped" if c.outcome == "skipped" else "ok"
     more = f'<p class="soft">{_text(c.why)}</p>' if c.why else ""
     if c.keys:

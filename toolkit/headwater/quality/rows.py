@@ -101,7 +101,7 @@ def name_keys(con: DuckDBPyConnection, rows: Rows, wrong: str) -> tuple[str, ...
 
 def read_pieces(con: DuckDBPyConnection, rows: Rows, cells: Sequence[str]) -> Iterator[pa.Table]:
     """Columns (SQL) of the rows in pieces of PIECE_ROWS, about PIECE_BYTES; one empty piece of no rows."""
-    query = con.execute(f"SELECT {', '.join(cells)} FROM {rows.relation}")
+    query = con.sql(f"SELECT {', '.join(cells)} FROM {rows.relation}")
     reader: pa.RecordBatchReader = query.to_arrow_reader(_READ_ROWS)
     held: list[pa.RecordBatch] = []
     none = True

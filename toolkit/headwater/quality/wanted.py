@@ -79,6 +79,16 @@ class Wanted:
     made: Any
 
     @property
+    def by_row(self) -> bool:
+        """Whether each row is judged by itself, or rows by what is beside them."""
+        return _by_row(self.made)
+
+    @property
+    def made_of_double(self) -> bool:
+        """Whether it looks at the column as doubles."""
+        return len(self.columns) == 1 and getattr(self.made, "column", "") == _double(self.columns[0])
+
+    @property
     def mostly(self) -> float:
         """Which part of the values has to be as wanted."""
         return float(self.given.kwargs.get("mostly", 1.0))
@@ -168,12 +178,38 @@ def _translated(
     kwargs = {word: translate(word, value) for word, value in given.kwargs.items()}
     if given.type in _NULLS and column is not None:
         kwargs["column"] = _presence(column.name)
+    elif column is not None and _as_double(given, column):
+        kwargs["column"] = _double(column.name)
     return kwargs
 
 
 def _presence(name: str) -> str:
     """The column that is NULL where a cell is and no text stands beside it."""
     return f"_hw_there_{name}"
+
+
+def _as_double(given: Expectation, column: Column) -> bool:
+    """Whether values are compared as doubles: bounds with a fraction are, and 1.10 is not below 1.1."""
+    if column.type == pa.float32():
+        return True
+    bounds = [given.kwargs.get(word) for word in ("min_value", "max_value")]
+    bounds += given.kwargs.get("value_set") or []
+    fractions = [b for b in bounds if isinstance(b, float) and not b.is_integer()]
+    return bool(fractions) and bool(pa.types.is_decimal(column.type))
+
+
+def _double(name: str) -> str:
+    return f"_hw_double_{name}"
+
+
+def _double_cell(column: Column) -> str:
+    """SQL of the double that is written like the value."""
+    name = quote(column.name)
+    return (
+        f"CAST(CAST({name} AS VARCHAR) AS DOUBLE)"
+        if column.type == pa.float32()
+        else f"CAST({name} AS DOUBLE)"
+    )
 
 
 def _as_held(value: Any, column: Column) -> Any:
@@ -211,8 +247,8 @@ def _unique_rule(rows: Rows, one: Wanted) -> Rule:
 
 def judge(con: DuckDBPyConnection, rows: Rows, wanted: Sequence[Wanted], judge_by: Judge) -> list[Check]:
     """Judge all but those that want values to be unique."""
-    by_row = [one for one in wanted if _by_row(one.made) and one.given.type not in _UNIQUE]
-    others = [one for one in wanted if not _by_row(one.made)]
+    by_row = [one for one in wanted if one.by_row and one.given.type not in _UNIQUE]
+    others = [one for one in wanted if not one.by_row]
     checks = [_judge_whole(con, rows, one, judge_by) for one in others]
     return [*_judge_rows(con, rows, by_row, judge_by), *checks]
 
@@ -231,6 +267,8 @@ def _judge_rows(
     cells += [
         f"CASE WHEN NOT {is_null(columns[n])} THEN true END AS {quote(_presence(n))}" for n in sorted(nulls)
     ]
+    doubles = {one.columns[0] for one in wanted if one.made_of_double}
+    cells += [f"{_double_cell(columns[n])} AS {quote(_double(n))}" for n in sorted(doubles)]
     plain = frozenset(name for one in wanted if len(one.columns) > 1 for name in one.columns)
     told: list[Told] | None = None
     for piece in read_pieces(con, rows, cells):
@@ -263,9 +301,11 @@ def _judge_whole(con: DuckDBPyConnection, rows: Rows, one: Wanted, judge_by: Jud
             names = [c.source_name for c in rows.schema.columns if not c.retired]
             (found,) = judge_by.frame(pd.DataFrame({name: [] for name in names}), [one.made])
         elif one.given.type in _DISTINCT:
-            column = quote(one.columns[0])
-            query = f"SELECT DISTINCT {column} FROM {rows.relation} LIMIT {_DISTINCT_MOST + 1}"
-            values: pa.Table = con.execute(query).to_arrow_table()
+            name = one.columns[0]
+            column = next(c for c in rows.schema.columns if c.name == name)
+            cell = f"{_double_cell(column)} AS {quote(_double(name))}" if one.made_of_double else quote(name)
+            query = f"SELECT DISTINCT {cell} FROM {rows.relation} LIMIT {_DISTINCT_MOST + 1}"
+            values: pa.Table = con.sql(query).to_arrow_table()
             if values.num_rows > _DISTINCT_MOST:
                 return replace(
                     one.check, outcome="unjudged", why=f"more than {_DISTINCT_MOST:,} distinct values"
@@ -288,10 +328,11 @@ def _judge_whole(con: DuckDBPyConnection, rows: Rows, one: Wanted, judge_by: Jud
 def _judge_figure(con: DuckDBPyConnection, rows: Rows, one: Wanted, judge_by: Judge) -> tuple[int, Told]:
     """Judge one figure over all rows by the bounds that were given for it."""
     column = quote(one.columns[0]) if one.columns else ""
+    if one.made_of_double:
+        column = _double_cell(next(c for c in rows.schema.columns if c.name == one.columns[0]))
     figure = _FIGURES[one.given.type].format(c=column)
-    table: pa.Table = con.execute(
-        f"SELECT count(*) AS n, {figure} AS {_VALUE} FROM {rows.relation}"
-    ).to_arrow_table()
+    query = f"SELECT count(*) AS n, {figure} AS {_VALUE} FROM {rows.relation}"
+    table: pa.Table = con.sql(query).to_arrow_table()
     total = table["n"][0].as_py()
     limits = {w: getattr(one.made, w) for w in _LIMITS if getattr(one.made, w, None) is not None}
     if (equal := getattr(one.made, "value", None)) is not None:
