@@ -30,6 +30,7 @@ class Swap:
     only         SQL of which rows may be dropped
     everything   write every file anew, because types change
     in_order     fresh rows come in `order`
+    in_place     each key has one row, there and among the fresh ones
     """
 
     drop: Keys
@@ -38,6 +39,7 @@ class Swap:
     only: str = "TRUE"
     everything: bool = False
     in_order: bool = False
+    in_place: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
         else:
             touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
     # A row of a key has one file that it can be in, and the range of keys of that file.
-    apart = not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
+    apart = swap.in_place and not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
     if apart:
         _note_new(target, swap)
     add: list[NewFile] = []
