@@ -98,7 +98,9 @@ class FakeCut:
         its, rows = self.held[table]
         return self.batches(its, rows)
 
-    def pick(self, its: TableSchema, slices: int, chosen: Collection[int], part: str) -> Iterator[ChangeBatch]:
+    def pick(
+        self, its: TableSchema, slices: int, chosen: Collection[int], part: str
+    ) -> Iterator[ChangeBatch]:
         full, rows = self.held[its.table]
         keep = [slice_of_row(its, row, slices) in chosen for row in rows.to_pylist()]
         return self.batches(full, rows.filter(pa.array(keep, pa.bool_())))

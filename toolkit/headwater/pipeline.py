@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headwater.state import RunRecord
     from headwater.verify import VerifyReport
 
+
 class Pipeline:
     """One pipeline, opened. Close it, or use it in a `with` statement."""
 

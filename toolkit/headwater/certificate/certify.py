@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headwater.canonical import CANONICAL
 from headwater.casting import apart
@@ -21,9 +21,6 @@ from headwater.handoff.build import Dbt
 from headwater.model import Digest, TableId, TableSchema
 from headwater.repair import MOST, Repair, log_unseen, mend_bases, mend_lake, mend_warehouse, why_not
 from headwater.verify import Options, TableCheck, VersionCheck, describe, name_keys, verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: So many keys of a table and target stand in a certificate.
 NAMED = 1_000
@@ -80,16 +77,14 @@ def certify(
     """Compare the tables and write what was found; with `repair`, put right what can be and compare again."""
     started = time.monotonic()
     way = _Way(comparing, specs)
-    if repair:
-        way.free(tables)
-    with comparing.settled(tables) as here:
+    with way.settled(tables, repair=repair) as here:
         outcomes = way.look(here, MOST + 1 if repair else NAMED)
         again = repair and not all(its.equal for its in outcomes)
         if again:
             way.mend_lake(here, outcomes)
     if again:
         way.mend_warehouse(outcomes)
-        with comparing.settled(tables) as here:
+        with way.settled(tables, repair=True) as here:
             now = way.look(here, NAMED)
             for before, its in zip(outcomes, now, strict=True):
                 its.repair, its.found = before.repair, before.counts()
@@ -106,16 +101,28 @@ class _Way:
         self._parts, self._runner = comparing.parts, comparing.runner
         self._freed: dict[TableId, Repair] = {}
 
-    def free(self, tables: Sequence[TableId]) -> None:
-        """Where rows that somebody took out of the lake stop a table's fold, put them back first."""
-        try:
-            self._runner.run("delta", build=False)
-        except SchemaConflict:
-            for table in tables:
-                self._runner.guard()
-                done = mend_bases(self._parts, self._specs[table], self._comparing.newest(table))
-                if done.keys:
-                    self._freed[table] = done
+    @contextmanager
+    def settled(self, tables: Sequence[TableId], *, repair: bool) -> Iterator[Settled]:
+        """Everything at one position. Rows that somebody took out of the lake may stop a fold on the way:
+        with `repair` they are put back by what the lake itself knows of them.
+        """
+        with ExitStack() as stack:
+            try:
+                here = stack.enter_context(self._comparing.settled(tables))
+            except SchemaConflict:
+                if not repair or not self._free(tables):
+                    raise
+                here = stack.enter_context(self._comparing.settled(tables))
+            yield here
+
+    def _free(self, tables: Sequence[TableId]) -> bool:
+        """Put mirrors and histories right by their changes; whether any was not."""
+        for table in tables:
+            self._runner.guard()
+            done = mend_bases(self._parts, self._specs[table], self._comparing.newest(table))
+            if done.keys:
+                self._freed[table] = done
+        return bool(self._freed)
 
     def look(self, here: Settled, limit: int) -> list[Outcome]:
         """Compare everything."""
@@ -203,7 +210,10 @@ def _document(
         "entry": last.seq if last else -1,
         "seconds": round(seconds, 3),
         "repairs": f"{repaired} tables" if repaired else "none",
-        "method": {"says": _SAYS, "facts": {"hash": "MD5, summed as four 32-bit words", "canonical text": CANONICAL}},
+        "method": {
+            "says": _SAYS,
+            "facts": {"hash": "MD5, summed as four 32-bit words", "canonical text": CANONICAL},
+        },
         "versions": _versions(),
         "tables": [_table(comparing, its) for its in outcomes],
         "lines": [line for its in outcomes for line in _lines(its)] + [f"verify: {said}"],
@@ -225,7 +235,9 @@ def _lines(outcome: Outcome) -> list[str]:
     lines = describe(outcome.check)
     for its in outcome.versions:
         if not its.equal:
-            lines.append(f"  {its.where}: {sum(its.counts.values()):,} keys with other versions than there were")
+            lines.append(
+                f"  {its.where}: {sum(its.counts.values()):,} keys with other versions than there were"
+            )
             lines += [f"  {key.where}: {key.key}  {key.kind}" for key in its.differing[:20]]
     repair = outcome.repair
     if repair is not None:

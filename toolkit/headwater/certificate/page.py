@@ -24,7 +24,7 @@ def make_page(document: Mapping[str, object], sha256: str) -> str:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>Load certificate: {name}</title><style>{style}</style></head><body><main>",
         f"<h1>Load certificate</h1><p class='soft'>{name}, {_text(doc['at'])}</p>",
         f"<p class='verdict{'' if doc['equal'] else ' bad'}' role='status'>{_text(doc['verdict'])}</p>",
@@ -62,9 +62,7 @@ def _facts(doc: Doc, sha256: str) -> str:
 
 def _summary(tables: Sequence[Doc]) -> str:
     rows = "".join(_row(its) for its in tables)
-    head = "".join(
-        f"<th{' class=n' if name in _NUMBERS else ''} scope='col'>{name}</th>" for name in _HEAD
-    )
+    head = "".join(f"<th{' class=n' if name in _NUMBERS else ''} scope='col'>{name}</th>" for name in _HEAD)
     return (
         f"<section><h2>Tables</h2><div class='scroll'><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div></section>"

@@ -51,14 +51,12 @@ def mend_bases(parts: Parts, spec: TableSpec, schema: TableSchema) -> Repair:
     with _mending(parts, spec, schema) as mending:
         if mending is not None:
             for kind in _bases():
-                mending.by_changes(kind, None)
+                mending.by_changes(kind)
             done.keys, done.files = mending.mended.keys, mending.mended.files
     return done
 
 
-def mend_lake(
-    parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[str]
-) -> Repair:
+def mend_lake(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[str]) -> Repair:
     """Put the lake's rows of these keys as the raw log gives them."""
     done = Repair(spec.table, left=why_not(parts, spec, schema, keys))
     if done.left:
@@ -73,7 +71,8 @@ def mend_lake(
                 return done
             mending.by_raw(again, keys)
         for kind in _bases():
-            mending.by_changes(kind, keys)
+            # A row that is wrong beneath a newer change shows nowhere, and would stop the next compaction.
+            mending.by_changes(kind)
         done.keys, done.files = mending.mended.keys, mending.mended.files
     return done
 
@@ -132,9 +131,7 @@ def why_not(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[s
     if len(keys) > MOST:
         return f"more than {MOST:,} keys differ; headwater resync reads it again"
     sources = {c.name: c.source_name for c in schema.columns}
-    if any(sources[name] in spec.casts for name in schema.key) or not same_key(
-        parts.log, spec.table, schema
-    ):
+    if any(sources[name] in spec.casts for name in schema.key) or not same_key(parts.log, spec.table, schema):
         return "its key had another type or other columns once; headwater resync reads it again"
     return ""
 

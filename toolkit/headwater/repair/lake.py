@@ -80,8 +80,8 @@ class Mending:
         by_number = Keys("_hw_swap", ["_hw_seq"], "_hw_seq", pa.int64())
         self._swap("changes", cells, layout, by_number, f"SELECT * FROM {self._wrong(wanted)}")
 
-    def by_changes(self, kind: Kind, keys: Collection[str] | None) -> None:
-        """Put these keys (None: all that are wrong) of a mirror or a history as the changes tell."""
+    def by_changes(self, kind: Kind) -> None:
+        """Put every key of a mirror or a history that is wrong as the changes tell."""
         held = self._work.held.get(kind)
         reached = through(held) if held is not None else None
         if held is None or reached is None:
@@ -96,7 +96,7 @@ class Mending:
         named = ", ".join(map(quote, layout))
         wanted = f"(SELECT {named} FROM {from_changes(self._lake, held, self._changes, reached)})"
         there = f"(SELECT {named} FROM (SELECT {cells} FROM {self._lake.scan(held)}))"
-        if not self._find_wrong(wanted, there, layout, keys):
+        if not self._find_wrong(wanted, there, layout, None):
             return
         parts = self._bench.shape.named_parts
         self._con.execute(
@@ -114,7 +114,9 @@ class Mending:
             note_keys(self._con, keys)
             wanted, there = (among(rows, self._key()) for rows in (wanted, there))
         sides = {"wanted": wanted, "there": there}
-        hashed = {n: f"SELECT {self._key()} AS k, {self._image(layout)} AS h FROM {r}" for n, r in sides.items()}
+        hashed = {
+            n: f"SELECT {self._key()} AS k, {self._image(layout)} AS h FROM {r}" for n, r in sides.items()
+        }
         self._con.execute(_WRONG.format(**hashed))
         self._con.execute("CREATE OR REPLACE TEMP TABLE _hw_bad AS SELECT DISTINCT k FROM _hw_wrong")
         return bool(self._bench.ask("SELECT count(*) FROM _hw_bad"))

@@ -242,7 +242,9 @@ def picked(
         yield truth
 
 
-def picked_batches(cut: Cut, schema: TableSchema, slices: int, chosen: Collection[int]) -> Iterator[ChangeBatch]:
+def picked_batches(
+    cut: Cut, schema: TableSchema, slices: int, chosen: Collection[int]
+) -> Iterator[ChangeBatch]:
     plain = schema.unmasked()
     for part in cut.parts(schema.table) or [""]:
         if slices == 1:

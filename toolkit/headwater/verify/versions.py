@@ -58,9 +58,7 @@ class VersionCheck:
         return self.expected == self.found
 
 
-def compare_versions(
-    ours: Versions, targets: Mapping[str, Target], options: Options
-) -> list[VersionCheck]:
+def compare_versions(ours: Versions, targets: Mapping[str, Target], options: Options) -> list[VersionCheck]:
     """Hold each history against the versions that should be; a target that is not there counts as empty."""
     count = ours.connection.execute(f"SELECT count(*) FROM {ours.relation}").fetchall()[0][0]
     slices = slices_for(count)

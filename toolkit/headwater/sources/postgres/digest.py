@@ -92,7 +92,9 @@ def slice_condition(schema: TableSchema, slices: int, chosen: Collection[int]) -
 
 def _text(column: Column) -> str:
     # IS NOT NULL is false for a composite value with a NULL in it.
-    return f"case when {quote_name(column.source_name)} is distinct from null then {canonical_text(column)} end"
+    return (
+        f"case when {quote_name(column.source_name)} is distinct from null then {canonical_text(column)} end"
+    )
 
 
 def _field(text: str) -> str:
