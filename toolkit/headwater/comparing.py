@@ -13,7 +13,9 @@ from headwater.casting import apart
 from headwater.errors import SourceError
 from headwater.handoff.build import Dbt
 from headwater.handoff.tables import TableModel, table_model
-from headwater.lake.derived import from_changes
+from headwater.lake import Kind
+from headwater.lake.derived import base_rows, from_changes
+from headwater.lake.tail import is_outdated, through
 from headwater.model import TableId, TableSchema
 from headwater.run import Runner
 from headwater.sources import Cut
@@ -110,16 +112,24 @@ class Comparing:
         find: Callable[[str], Relation] | None,
         options: Options,
     ) -> Sequence[VersionCheck]:
-        """The histories of a table, held against the staged changes."""
+        """Mirror and history as their own files have them, and the warehouse's history, by the changes."""
         lake, table = self.parts.lake, check.table
-        held, changes = lake.open(table, "history"), lake.open(table, "changes")
-        if check.skipped or held is None or changes is None or not changes.schema.key:
-            return ()
-        ours = Versions(changes.schema, from_changes(lake, held, changes), con, held.notes)
-        targets: dict[str, Found] = {"history": (lake.relation(con, table, "history"), con)}
-        if find is not None and self.model(changes.schema).versioned:
-            targets["warehouse history"] = find("past")(table)
-        return compare_versions(ours, targets, options)
+        changes, found = lake.open(table, "changes"), list[VersionCheck]()
+        if check.skipped or changes is None or not changes.schema.key:
+            return found
+        bases: tuple[Kind, ...] = ("mirror", "history")
+        for kind in bases:
+            held = lake.open(table, kind)
+            reached = through(held) if held and not is_outdated(held, changes) else None
+            if held is not None and reached is not None:
+                rows = from_changes(lake, held, changes, reached)
+                ours = Versions(changes.schema, rows, con, held.notes, spans=kind == "history")
+                found += compare_versions(ours, {kind: (base_rows(lake, held, changes), con)}, options)
+        held = lake.open(table, "history")
+        if find is not None and held is not None and self.model(changes.schema).versioned:
+            ours = Versions(changes.schema, from_changes(lake, held, changes), con, held.notes)
+            found += compare_versions(ours, {"warehouse history": find("past")(table)}, options)
+        return found
 
     def _told(self, table: TableId, done: int, parts: int) -> None:
         self.runner.tell("verify.progress", table, {"done": done, "parts": parts})

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,21 +18,31 @@ from headwater.comparing import Comparing, Settled
 from headwater.config import TableSpec
 from headwater.errors import SchemaConflict
 from headwater.handoff.build import Dbt
+from headwater.lake import KINDS
 from headwater.model import Digest, TableId, TableSchema
 from headwater.repair import MOST, Repair, log_unseen, mend_bases, mend_lake, mend_warehouse, why_not
-from headwater.verify import Options, TableCheck, VersionCheck, describe, name_keys, verdict
+from headwater.verify import (
+    LIMIT,
+    KeyDifference,
+    Options,
+    TableCheck,
+    VersionCheck,
+    describe,
+    name_keys,
+    verdict,
+)
 
 #: So many keys of a table and target stand in a certificate.
 NAMED = 1_000
 
-_IN_LAKE = {"lake", "changes", "history"}
+_IN_LAKE = {"lake", "changes", "mirror", "history"}
 _IN_WAREHOUSE = {"warehouse", "warehouse history"}
 
 _SAYS = (
-    "The source was cut at one position of its log, and lake and warehouse were brought to it. Each side computed, "
-    "in its own engine, the MD5 of the canonical text of every row, and the count and the sums of the four words of "
-    "these MD5s for each slice of the keys. Slices that differ were compared row by row. Histories were held "
-    "against the changes that they are made from."
+    "The source was cut at one position of its log, and lake and warehouse were brought to it. Each side "
+    "computed, in its own engine, the MD5 of the canonical text of every row, and of each slice of the keys "
+    "the count of rows and the sums of the four words of these MD5s. Slices that differ were compared row by "
+    "row. The files of mirror and history were held against the changes that they are made from."
 )
 
 
@@ -87,7 +97,9 @@ def certify(
         with way.settled(tables, repair=True) as here:
             now = way.look(here, NAMED)
             for before, its in zip(outcomes, now, strict=True):
-                its.repair, its.found = before.repair, before.counts()
+                freed = way.freed.get(its.check.table)
+                its.found = {**(freed.keys if freed else {}), **before.counts()}
+                its.repair = before.repair
             outcomes = now
             return write(place, _document(comparing, here, outcomes, time.monotonic() - started))
     return write(place, _document(comparing, here, outcomes, time.monotonic() - started))
@@ -99,7 +111,7 @@ class _Way:
     def __init__(self, comparing: Comparing, specs: Mapping[TableId, TableSpec]) -> None:
         self._comparing, self._specs = comparing, specs
         self._parts, self._runner = comparing.parts, comparing.runner
-        self._freed: dict[TableId, Repair] = {}
+        self.freed: dict[TableId, Repair] = {}
 
     @contextmanager
     def settled(self, tables: Sequence[TableId], *, repair: bool) -> Iterator[Settled]:
@@ -121,13 +133,13 @@ class _Way:
             self._runner.guard()
             done = mend_bases(self._parts, self._specs[table], self._comparing.newest(table))
             if done.keys:
-                self._freed[table] = done
-        return bool(self._freed)
+                self.freed[table] = done
+        return bool(self.freed)
 
     def look(self, here: Settled, limit: int) -> list[Outcome]:
         """Compare everything."""
         found = self._comparing.check_all(here, limit)
-        return [Outcome(check, versions, self._freed.get(check.table)) for check, versions in found]
+        return [Outcome(check, versions, self.freed.get(check.table)) for check, versions in found]
 
     def mend_lake(self, here: Settled, outcomes: Sequence[Outcome]) -> None:
         """Put the lake right, and log what no log told; then bring lake and warehouse to it."""
@@ -226,8 +238,6 @@ def _verdict(outcomes: Sequence[Outcome]) -> str:
 
 
 def _judged(outcome: Outcome) -> TableCheck:
-    from dataclasses import replace
-
     return replace(outcome.check, equal=outcome.equal)
 
 
@@ -238,13 +248,18 @@ def _lines(outcome: Outcome) -> list[str]:
             lines.append(
                 f"  {its.where}: {sum(its.counts.values()):,} keys with other versions than there were"
             )
-            lines += [f"  {key.where}: {key.key}  {key.kind}" for key in its.differing[:20]]
+            lines += [f"  {line}" for line in map(_named, its.differing[:LIMIT])]
     repair = outcome.repair
     if repair is not None:
         done = [f"{count:,} keys in {where}" for where, count in repair.keys.items()]
         lines += [f"  repaired: {', '.join(done)}"] if done else []
         lines += [f"  not repaired: {repair.left}"] if repair.left else []
     return lines
+
+
+def _named(key: KeyDifference) -> str:
+    columns = f" in {', '.join(key.columns)}" if key.columns else ""
+    return f"{key.where}: {key.key}  {key.kind}{columns}"
 
 
 def _table(comparing: Comparing, outcome: Outcome) -> dict[str, object]:
@@ -270,7 +285,7 @@ def _table(comparing: Comparing, outcome: Outcome) -> dict[str, object]:
         "slices_unequal": len(check.unequal),
         "rows_read": check.rows_read,
         "seconds": round(check.seconds, 3),
-        "lake_versions": {k: lake.version(check.table, k) for k in ("changes", "history", "mirror")},
+        "lake_versions": {k: lake.version(check.table, k) for k in KINDS},
         "sides": shown,
         "left_out": {name: its for name, its in left.items() if its},
         "differences": _differences(outcome),

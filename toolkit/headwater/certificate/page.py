@@ -12,6 +12,8 @@ from headwater.printable import printable
 #: So many keys of a table are shown; the JSON has more.
 SHOWN = 100
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
 Doc = Mapping[str, Any]
 
 
@@ -24,7 +26,7 @@ def make_page(document: Mapping[str, object], sha256: str) -> str:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>Load certificate: {name}</title><style>{style}</style></head><body><main>",
         f"<h1>Load certificate</h1><p class='soft'>{name}, {_text(doc['at'])}</p>",
         f"<p class='verdict{'' if doc['equal'] else ' bad'}' role='status'>{_text(doc['verdict'])}</p>",

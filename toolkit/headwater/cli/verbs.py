@@ -190,6 +190,7 @@ def verify(args: Namespace) -> Answer:
 
 def _check_certificate(args: Namespace) -> Answer:
     """Whether a certificate is as it was written: the seal needs no pipeline, the signature its key."""
+    from headwater import config as configuration
     from headwater.certificate import check as check_certificate
 
     if args.repair or args.certificate is not None or args.table:

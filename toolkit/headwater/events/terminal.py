@@ -72,6 +72,11 @@ class Bars:
             case "changes.captured":
                 self._captured += _whole(event.data, "rows")
                 self._move("changes", self._captured, 0)
+            case "verify.progress":
+                done, parts = _whole(event.data, "done"), _whole(event.data, "parts")
+                self._move(name, done, parts, f"{done:,} of {parts:,} parts compared")
+                if done >= parts:
+                    self._end(name)
             case "table.refreshed":
                 self._end("")
                 self._end("changes")
@@ -125,6 +130,9 @@ def describe(event: Event) -> str:
             said = f"{name}: {_whole(data, 'rows'):,} rows read"
         case "table.refreshed" | "table.quarantined":
             said = _folded(name, data)
+        case "table.repaired":
+            places = [f"{count:,} in {place}" for place, count in data.items()]
+            said = f"{name}: keys put right: {', '.join(places)}"
         case "handoff.started":
             said = f"dbt: building {_whole(data, 'tables'):,} tables"
         case "handoff.finished":

@@ -1,4 +1,4 @@
-"""Repair: the rows of some keys put right, in the lake out of what is logged, in the warehouse out of the lake.
+"""Repair: the rows of some keys put right, in the lake by the raw log, in the warehouse by the lake.
 
 What the source has otherwise than its log told is read, for these keys alone, and logged as what it is: so
 a replay of the raw log gives the same. Nothing else is read again, and no other key is touched.
@@ -106,7 +106,7 @@ def log_unseen(  # noqa: PLR0913, PLR0917
     reach("repair.before")
     parts.log.append([ref], cut.position, (ref.last_seq // STRIDE + 1) * STRIDE)
     reach("repair.after")
-    return batch.rows.num_rows
+    return int(batch.rows.num_rows)
 
 
 def mend_warehouse(

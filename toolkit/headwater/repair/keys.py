@@ -1,4 +1,4 @@
-"""Keys by their canonical text, the same in every relation that holds them: lake, raw log, warehouse, source."""
+"""Keys by their canonical text, which is the same in lake, raw log, warehouse and source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of the lake put right for some keys: its changes by the raw log, mirror and history by its changes."""
+"""A table of the lake put right: changes by the raw log, mirror and history by the changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from headwater.fold import Shape
 from headwater.lake import Change, Held, Kind
 from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.delta import Lake
-from headwater.lake.derived import from_changes
+from headwater.lake.derived import base_rows, cells_of, from_changes, layout_of
 from headwater.lake.keys import Keys
-from headwater.lake.layout import CARRIED, history_layout, history_meta, names_of, plain_layout
+from headwater.lake.layout import CARRIED, plain_layout
 from headwater.lake.placing import Placing, place, placed_anew
 from headwater.lake.rewrite import Swap
 from headwater.lake.tail import through
@@ -87,15 +87,9 @@ class Mending:
         if held is None or reached is None:
             return  # never compacted: all of it is read from the changes
         schema = self._changes.schema
-        layout = plain_layout(schema)
-        cells = f"{', '.join(cast_from(held.schema, schema))}, {meta_from(held.schema, schema)}"
-        if kind == "history":
-            layout = history_layout(schema, names_of(held.notes))
-            cells = f"{', '.join(cast_from(held.schema, schema))}, "
-            cells += history_meta(held.schema, schema, layout)
-        named = ", ".join(map(quote, layout))
-        wanted = f"(SELECT {named} FROM {from_changes(self._lake, held, self._changes, reached)})"
-        there = f"(SELECT {named} FROM (SELECT {cells} FROM {self._lake.scan(held)}))"
+        cells, layout = cells_of(held, schema), layout_of(held, schema)
+        wanted = from_changes(self._lake, held, self._changes, reached)
+        there = base_rows(self._lake, held, self._changes)
         if not self._find_wrong(wanted, there, layout, None):
             return
         parts = self._bench.shape.named_parts

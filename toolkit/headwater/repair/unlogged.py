@@ -95,14 +95,14 @@ def _deletes(
     types = {c.name: duckdb_type(c.type) for c in seen.held.columns} | {"_hw_text": "VARCHAR"}
     odd = odd_keys(schema)
     cells = [
-        f"CAST({quote(c.name) if c.name in schema.key else 'NULL'} AS {duckdb_type(c.type)}) AS {quote(c.name)}"
+        f"CAST({value} AS {duckdb_type(c.type)}) AS {quote(c.name)}"
         for c in schema.columns
+        for value in [quote(c.name) if c.name in schema.key else "NULL"]
     ]
     text = json_of(odd, [odd_text(name) for name in odd]) if odd else "CAST(NULL AS VARCHAR)"
-    found = con.execute(
-        f"SELECT DISTINCT {', '.join(cells)}, {text} AS _hw_text"
-        f" FROM {among(seen.mirror, key_text(schema, types), '_hw_gone')}"
-    ).to_arrow_table()
+    rows = among(seen.mirror, key_text(schema, types), "_hw_gone")
+    query = f"SELECT DISTINCT {', '.join(cells)}, {text} AS _hw_text FROM {rows}"
+    found: pa.Table = con.sql(query).to_arrow_table()
     unset = [c.name for c in schema.columns if c.name not in schema.key]
     count = found.num_rows
     meta = {

@@ -88,7 +88,7 @@ class Cut(Protocol):
     def pick(
         self, schema: TableSchema, slices: int, chosen: Collection[int], part: str = ""
     ) -> Iterator[ChangeBatch]:
-        """The rows of some slices, as `read` gives them. A part is read in one go, and ends as a read does."""
+        """The rows of some slices of the part, as `read` gives them."""
         ...
 
 

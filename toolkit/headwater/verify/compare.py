@@ -187,7 +187,7 @@ class _Naming:
 def name_keys(  # noqa: PLR0913, PLR0917
     cut: Cut, schema: TableSchema, check: TableCheck, target: Target, apart: Apart, options: Options
 ) -> list[KeyDifference]:
-    """The keys of the lake that differ now in the slices that differed in an earlier check of the same cut."""
+    """The keys of the lake that differ now, in the slices that differed in an earlier check of the cut."""
     rows = max(check.source.rows, 1) // check.slices + 1
     plain = schema.without(apart.columns)
     naming = _Naming(cut, plain, check.slices, rows, apart.keys, options)
@@ -245,6 +245,7 @@ def picked(
 def picked_batches(
     cut: Cut, schema: TableSchema, slices: int, chosen: Collection[int]
 ) -> Iterator[ChangeBatch]:
+    """The source's rows of some slices, part by part."""
     plain = schema.unmasked()
     for part in cut.parts(schema.table) or [""]:
         if slices == 1:

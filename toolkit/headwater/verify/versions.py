@@ -24,22 +24,26 @@ _MOMENT = pa.timestamp("us", "UTC")
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions that should be: SQL in a connection. `notes` are those of the lake's history."""
+    """The versions that should be: SQL in a connection.
+
+    notes  those of the lake's history, or of its mirror, whose rows have no `spans`
+    """
 
     schema: TableSchema
     relation: str
     connection: DuckDBPyConnection
     notes: Mapping[str, str]
+    spans: bool = True
 
     @property
     def whole(self) -> TableSchema:
         """The columns of a version: the table's, its span, and its place in the log."""
-        spans = {self.notes[name]: _MOMENT for name in ("valid_from", "valid_to")}
-        spans |= {self.notes["current"]: pa.bool_()}
-        places = {"_hw_op": pa.string(), "_hw_seq": pa.int64(), "_hw_seq_to": pa.int64()}
-        more = tuple(Column(name, its) for name, its in {**spans, **places}.items())
+        more: dict[str, pa.DataType] = {"_hw_op": pa.string(), "_hw_seq": pa.int64()}
+        if self.spans:
+            more |= {self.notes[name]: _MOMENT for name in ("valid_from", "valid_to")}
+            more |= {self.notes["current"]: pa.bool_(), "_hw_seq_to": pa.int64()}
         plain = tuple(replace(c, mask="") for c in self.schema.columns)
-        return replace(self.schema, columns=(*plain, *more))
+        return replace(self.schema, columns=(*plain, *(Column(name, its) for name, its in more.items())))
 
 
 @dataclass(frozen=True, slots=True)
