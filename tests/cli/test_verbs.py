@@ -11,7 +11,7 @@ import pytest
 
 from cli.conftest import Run
 from cli.stand_in import DIFFERENT, FAILURE, StandIn, make_record, make_status
-from headwater.certificate import Place, write
+from headwater.certificate import Certificate, Place, write
 from headwater.config.template import template
 from headwater.errors import Conflict, PreflightFailed
 from headwater.events import Event

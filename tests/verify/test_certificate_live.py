@@ -50,7 +50,7 @@ def shop(
         """
     (folder / "headwater.yml").write_text(text)
     with Pipeline.open(folder / "headwater.yml") as opened:
-        opened.run()
+        opened.run(build=False)
         # Versions to keep.
         database.run("update item set price = price + 1 where nr <= 10; delete from item where nr = 10")
         opened.run()
@@ -79,7 +79,8 @@ def test_an_equal_pipeline(shop: tuple[Database, Pipeline, Path]) -> None:
         == item["sides"]["warehouse"]
         == item["sides"]["changes"]
     )
-    assert item["sides"]["history"]["digest"] == item["sides"]["warehouse history"]["digest"]
+    past = item["sides"]["warehouse history"]
+    assert past["digest"] == past["expected"] and past["rows"] == 20_012
     assert item["slices"] > 1
     checked = check(path, pipeline.config)
     assert (checked.sound, checked.signed) == (True, True)
@@ -164,7 +165,8 @@ def test_what_no_log_told_becomes_a_version(shop: tuple[Database, Pipeline, Path
     count = len(pipeline.history("item").fetchall())
     database.run("alter publication headwater_check drop table item")
     database.run(
-        "update item set note = 'unseen' where nr = 11; delete from item where nr = 12;"
+        "update item set note = 'unseen' where (shop, nr) = ('s2', 11);"
+        " delete from item where (shop, nr) = ('s0', 12);"
         " insert into item values ('late', 1, 2, 'unseen')"
     )
     database.run("alter publication headwater_check add table item")
@@ -178,8 +180,9 @@ def test_what_no_log_told_becomes_a_version(shop: tuple[Database, Pipeline, Path
     # The user's own files tell it: folded again from the start, it is the same.
     lake = pipeline.table("item").order("shop, nr").fetchall()
     (folder / "lake" / "lake" / "public.item").rename(folder / "moved")
+    database.run("insert into item values ('z', 1, 2, null)")
     assert pipeline.certify(["public.item"]).equal
-    assert pipeline.table("item").order("shop, nr").fetchall() == lake
+    assert pipeline.table("item").order("shop, nr").fetchall()[:-1] == lake
 
 
 def test_a_certificate_tells_when_it_was_changed(shop: tuple[Database, Pipeline, Path]) -> None:

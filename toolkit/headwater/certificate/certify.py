@@ -23,11 +23,11 @@ from headwater.model import Digest, TableId, TableSchema
 from headwater.repair import MOST, Repair, log_unseen, mend_bases, mend_lake, mend_warehouse, why_not
 from headwater.verify import (
     LIMIT,
-    KeyDifference,
     Options,
     TableCheck,
     VersionCheck,
     describe,
+    name_key,
     name_keys,
     verdict,
 )
@@ -248,18 +248,13 @@ def _lines(outcome: Outcome) -> list[str]:
             lines.append(
                 f"  {its.where}: {sum(its.counts.values()):,} keys with other versions than there were"
             )
-            lines += [f"  {line}" for line in map(_named, its.differing[:LIMIT])]
+            lines += [f"  {line}" for line in map(name_key, its.differing[:LIMIT])]
     repair = outcome.repair
     if repair is not None:
         done = [f"{count:,} keys in {where}" for where, count in repair.keys.items()]
         lines += [f"  repaired: {', '.join(done)}"] if done else []
         lines += [f"  not repaired: {repair.left}"] if repair.left else []
     return lines
-
-
-def _named(key: KeyDifference) -> str:
-    columns = f" in {', '.join(key.columns)}" if key.columns else ""
-    return f"{key.where}: {key.key}  {key.kind}{columns}"
 
 
 def _table(comparing: Comparing, outcome: Outcome) -> dict[str, object]:

@@ -65,18 +65,13 @@ class Bars:
         """Move the bar the event is about."""
         name = printable(str(event.table)) if event.table else ""
         match event.kind:
-            case "table.loading" | "load.progress":
+            case "table.loading" | "load.progress" | "verify.progress":
                 self._load(name, event.data)
             case "table.loaded":
                 self._end(name)
             case "changes.captured":
                 self._captured += _whole(event.data, "rows")
                 self._move("changes", self._captured, 0)
-            case "verify.progress":
-                done, parts = _whole(event.data, "done"), _whole(event.data, "parts")
-                self._move(name, done, parts, f"{done:,} of {parts:,} parts compared")
-                if done >= parts:
-                    self._end(name)
             case "table.refreshed":
                 self._end("")
                 self._end("changes")
@@ -91,6 +86,12 @@ class Bars:
 
     def _load(self, name: str, data: Mapping[str, Value]) -> None:
         """A table, or all of them (""): rows of about how many, what they take in the log, how fast."""
+        done, parts = _whole(data, "done"), _whole(data, "parts")
+        if parts:
+            self._move(name, done, parts, f"{done:,} of {parts:,} parts compared")
+            if done == parts:
+                self._end(name)
+            return
         said, tables = name, _whole(data, "tables")
         if not name:
             said = f"all: {_whole(data, 'loaded'):,} of {tables:,} tables"
@@ -114,7 +115,7 @@ class Bars:
             self._progress.remove_task(self._bars.pop(name))
 
 
-def describe(event: Event) -> str:
+def describe(event: Event) -> str:  # noqa: C901  one case a kind
     """One line for what is done; "" for what only just moves."""
     data, name = event.data, printable(str(event.table)) if event.table else ""
     said = ""
@@ -131,8 +132,7 @@ def describe(event: Event) -> str:
         case "table.refreshed" | "table.quarantined":
             said = _folded(name, data)
         case "table.repaired":
-            places = [f"{count:,} in {place}" for place, count in data.items()]
-            said = f"{name}: keys put right: {', '.join(places)}"
+            said = f"{name}: keys put right: {', '.join(f'{n} in {place}' for place, n in data.items())}"
         case "handoff.started":
             said = f"dbt: building {_whole(data, 'tables'):,} tables"
         case "handoff.finished":

@@ -9,6 +9,7 @@ from headwater.verify.found import (
     VerifyReport,
     check_json,
     describe,
+    name_key,
     verdict,
 )
 from headwater.verify.versions import VersionCheck, Versions, compare_versions
@@ -28,6 +29,7 @@ __all__ = [
     "describe",
     "digest",
     "digests",
+    "name_key",
     "name_keys",
     "verdict",
     "verify",

@@ -121,16 +121,20 @@ def describe(check: TableCheck) -> list[str]:
     rows = f"{check.source.rows:,} rows" if check.equal else _counts(check)
     lines = [f"{check.table}  {'equal' if check.equal else 'DIFFERS'}  {rows}  {check.seconds:.1f} s"]
     lines += _left_out(check)
-    for found in check.differing:
-        columns = f" in {', '.join(found.columns)}" if found.columns else ""
-        lines.append(f"  {found.where}: {found.key}  {found.kind}{columns}")
-    for where, its in (("lake", check.lake), ("warehouse", check.warehouse)):
-        named = sum(found.where == where for found in check.differing)
-        if check.count(where) > named:
-            lines.append(f"  {where}: only the first {named} of {check.count(where):,} keys are named")
+    for where, its in (("lake", check.lake), ("warehouse", check.warehouse), *check.more.items()):
+        named = [found for found in check.differing if found.where == where][:LIMIT]
+        lines += [f"  {name_key(found)}" for found in named]
+        if check.count(where) > len(named):
+            lines.append(f"  {where}: only the first {len(named)} of {check.count(where):,} keys are named")
         elif not named and not check.equal and its not in (None, check.source):
             lines.append(f"  {where}: {_EMPTY if its == Digest(0) else _UNNAMED}")
     return lines
+
+
+def name_key(found: KeyDifference) -> str:
+    """One key on one line."""
+    columns = f" in {', '.join(found.columns)}" if found.columns else ""
+    return f"{found.where}: {found.key}  {found.kind}{columns}"
 
 
 def _left_out(check: TableCheck) -> list[str]:
