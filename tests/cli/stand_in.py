@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
+from headwater.certificate import Certificate
 from headwater.config import Config, load
 from headwater.errors import HeadwaterError
 from headwater.events import Event, Sink
@@ -86,6 +87,9 @@ class StandIn:
             "status": make_status(),
             "compact": [HOSTILE],
             "verify": VerifyReport(Position("0/16B9A10"), (equal,)),
+            "certify": Certificate(
+                {"equal": True, "lines": ["a  equal", "verify: 1 tables equal"]}, "c/x.json", "c/x.html"
+            ),
             "explain": [
                 Step("0/16B3740", BEGAN, "c", "a.parquet"),
                 Step("0/16B3741", BEGAN, "u", "b.parquet"),
@@ -153,6 +157,12 @@ class StandIn:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> Any:
         return self._answer("verify", tables)
+
+    def certify(
+        self, tables: Sequence[str] | None = None, *, folder: str | None = None, repair: bool = False,
+        sinks: Sequence[Sink] = (),
+    ) -> Any:  # fmt: skip
+        return self._answer("certify", tables, folder, repair)
 
     def compact(self, tables: Sequence[str] | None = None) -> Any:
         return self._answer("compact", tables)

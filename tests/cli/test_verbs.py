@@ -11,11 +11,13 @@ import pytest
 
 from cli.conftest import Run
 from cli.stand_in import DIFFERENT, FAILURE, StandIn, make_record, make_status
+from headwater.certificate import Certificate, Place, write
 from headwater.config.template import template
 from headwater.errors import Conflict, PreflightFailed
 from headwater.events import Event
 from headwater.model import Finding, TableId
 from headwater.pipeline import Pipeline
+from headwater.storage import Storage
 
 REAL = Pipeline  # before a fixture puts the stand-in there
 
@@ -365,3 +367,50 @@ def test_debug_shows_the_traceback(run: Run) -> None:
     found = run("run", "--debug")
     assert "Traceback" in found.err
     assert "stand_in.py" in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        (["--certificate"], ("certify", None, None, False)),
+        (["--certificate", "s3://a/b", "--repair"], ("certify", None, "s3://a/b", True)),
+        (["--repair", "--table", "a.b"], ("certify", ["a.b"], None, True)),
+    ],
+)
+def test_certify(words: list[str], call: tuple[object, ...], run: Run) -> None:
+    said = run("verify", *words)
+    assert (said.code, StandIn.calls[0]) == (0, call)
+    assert said.out.splitlines() == [
+        "a  equal", "certificate: c/x.json", "page: c/x.html", "verify: 1 tables equal"
+    ]  # fmt: skip
+    StandIn.answers["certify"] = Certificate({"equal": False, "lines": ["x"]}, "", "")
+    assert run("verify", "--json", *words).code == 1
+
+
+def test_check_looks_at_a_file_alone(run: Run, tmp_path: Path) -> None:
+    place = Place(Storage.open(str(tmp_path), cache=tmp_path), str(tmp_path))
+    document = {
+        "format": "headwater-certificate/1",
+        "pipeline": "shop",
+        "at": "2026-05-01T02:00:03.000+00:00",
+    }
+    whole = {
+        "equal": True,
+        "verdict": "x\x1b<b>",
+        "position": "0/1",
+        "entry": 1,
+        "seconds": 1.0,
+        "repairs": "none",
+    }
+    more = {"method": {"says": "", "facts": {}}, "versions": {}, "tables": [], "lines": ["x"]}
+    path = write(place, document | whole | more).path
+    assert path.startswith(f"{tmp_path}/shop-20260501T020003Z-")
+    said = run("verify", "--check", path)
+    assert (said.code, StandIn.calls) == (0, [])
+    assert said.out.splitlines()[-2:] == ["verdict: x\\x1b<b>", f"{path}: whole, but not signed"]
+    assert run("verify", "--check", path, "--repair").code == 2
+    file = Path(path)
+    file.write_bytes(file.read_bytes().replace(b'"entry":1', b'"entry":2'))
+    said = run("verify", "--check", path)
+    assert said.code == 1
+    assert "expected sha256" in said.err

@@ -94,6 +94,7 @@ on_drop: fail
 on_rename: fail
 on_truncate: ignore
 mask_key: file:secrets/mask
+verify: {sign: file:secrets/sign}
 state: my.db
 memory_limit: 2 GiB
 """
@@ -150,6 +151,7 @@ def test_every_field_means_what_it_says() -> None:
         **views,
         glue=GlueConfig("shop", "eu-west-1"),
         mask_key="file:/srv/shop/secrets/mask",
+        sign_key="file:/srv/shop/secrets/sign",
         state="/srv/shop/my.db",
         memory_limit="2 GiB",
     )  # fmt: skip
@@ -287,6 +289,7 @@ def configs(draw: st.DrawFn) -> Config:
         warehouse,
         DbtConfig("/x/dbt"),
         mask_key="env:MASK_KEY",
+        sign_key="env:SIGN_KEY",
         compact=draw(st.sampled_from(["auto", "always"])),
         names=draw(st.sampled_from([Names(), Names("<table>"), Names(history="h_<table>", case="lower")])),
     )

@@ -73,6 +73,7 @@ names: {case: lower}
 warehouse: {path: w.duckdb}
 dbt: {project: d}
 mask_key: env:K
+verify: {sign: env:K}
 """
 
 

@@ -19,7 +19,8 @@ from headwater.errors import PreflightFailed
 from headwater.masking import Masked
 from headwater.model import TableId
 from headwater.sources.postgres import PostgresSource
-from headwater.verify import VerifyReport, _truth, verify
+from headwater.verify import Options, VerifyReport, verify
+from headwater.verify.compare import picked
 from masking.batches import KEY, SECRET
 from postgres.rig import Follower, brief, rows_of, table
 from postgres.test_contract import PostgresWorld
@@ -87,7 +88,7 @@ def test_what_is_told_is_what_is_stored(pg: Database) -> None:
         with source.cut() as cut:
             (batch,) = cut.read(T)
             assert brief(rows_of([batch]), "id", "a", "b", "c") == [("r", 1, hashed("x"), None, None)]
-            assert cut.digest(batch.schema.unmasked()).rows == 1
+            assert cut.digests(batch.schema.unmasked())[0].rows == 1
         pg.run(
             "insert into t values (2, 'x', 3, 'z'); update t set id = 5 where id = 1;"
             "delete from t where id = 2"
@@ -105,7 +106,7 @@ def test_verify_compares_what_is_as_in_the_source_and_reads_it_masked(pg: Databa
     pg.run("insert into t select n, 'KANARIE' || n, n, 'v' || n from generate_series(1, 9) n")
     with following(pg, config_of(a=Mask("hash"), b=Mask("null"))) as follower, follower.source.cut() as cut:
         schema = follower.known[T]
-        with _truth(cut, schema, tmp_path):
+        with picked(cut, schema, 1, [0], tmp_path):
             (file,) = tmp_path.rglob("*.parquet")
             rows = pq.read_table(file).to_pylist()
             assert rows[0]["a"] == hashed("KANARIE1")
@@ -119,14 +120,14 @@ def test_verify_compares_what_is_as_in_the_source_and_reads_it_masked(pg: Databa
                 for n in range(1, 9)
             ],
         )
-        (found,) = verify(cut, [schema], lambda _: ("lake", lake), scratch=tmp_path)
+        (found,) = verify(cut, [schema], lambda _: ("lake", lake), options=Options(tmp_path))
         assert [(d.key, d.kind, d.columns) for d in found.differing] == [
             ("id=2", "different", ("a",)), ("id=8", "different", ("v",)), ("id=9", "missing", ())
         ]  # fmt: skip
         assert (found.equal, found.masked) == (False, ("a", "b"))
         lake.execute("delete from lake where id in (8, 9); insert into lake values (8, null, 7, 'v8', null)")
         lake.execute("insert into lake values (9, 'y', 7, 'v9', null)")
-        (found,) = verify(cut, [schema], lambda _: ("lake", lake), scratch=tmp_path)
+        (found,) = verify(cut, [schema], lambda _: ("lake", lake), options=Options(tmp_path))
         assert (found.equal, found.differing) == (True, ())
         lines = VerifyReport(cut.position, (found,)).lines()
         assert lines[1] == "  2 columns masked, not compared: a, b"

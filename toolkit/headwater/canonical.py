@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from headwater.model import TableSchema
 
+#: Which spelling this is: another number where a value would be spelt otherwise.
+CANONICAL = "headwater-canonical/1"
+
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 _DUCKDB: dict[pa.DataType, str] = {
@@ -159,23 +162,32 @@ def row_text(texts: list[str]) -> str:
     return f"concat({', '.join(fields)})" if fields else "''"
 
 
-def digest_sql(schema: TableSchema, relation: str, held: Mapping[str, str] | None = None) -> str:
-    """DuckDB SQL that computes the digest of a relation's rows: one row of count and four sums.
+def digests_sql(
+    schema: TableSchema, relation: str, held: Mapping[str, str] | None = None, slices: int = 1
+) -> str:
+    """DuckDB SQL of the digest of each slice that has rows: its number, the count, the four sums.
 
     `relation` is SQL that can stand after FROM. `held` maps its columns to DuckDB types where they are not
-    the schema's (the lake may hold wider ones); columns that are not in it count as NULL.
+    the schema's (the lake may hold wider ones); columns that are not in it count as NULL. Which slice a row
+    is in depends on its key alone, without one on the whole row.
     """
-    return f"SELECT {_SUMS} FROM ({_hashed(schema, relation, held)})"
-
-
-_SUMS = "count(*), " + ", ".join(
-    f"coalesce(sum(CAST('0x' || substr(h, {at}, 8) AS UBIGINT)), 0)" for at in (1, 9, 17, 25)
-)
-
-
-def _hashed(schema: TableSchema, relation: str, held: Mapping[str, str] | None) -> str:
-    """SQL of each row's MD5 as `h`."""
     texts = list(column_texts(schema, held).values())
     named = ", ".join(f"{text} AS t{n}" for n, text in enumerate(texts)) or "1"
     row = row_text([f"t{n}" for n in range(len(texts))])
-    return f"SELECT md5({row}) AS h FROM (SELECT {named} FROM {relation})"
+    places = {c.name: f"t{n}" for n, c in enumerate(schema.columns)}
+    told = f"md5({row_text([places[name] for name in schema.key])})" if schema.key and slices > 1 else ""
+    hashed = f"SELECT md5({row}) AS h{f', {told} AS g' if told else ''} FROM (SELECT {named} FROM {relation})"
+    sliced = f"SELECT h, {slice_of('g' if told else 'h', slices)} AS slice FROM ({hashed})"
+    return f"SELECT slice, {_SUMS} FROM ({sliced}) GROUP BY slice"
+
+
+def slice_of(md5: str, slices: int) -> str:
+    """SQL of the number of the slice that an MD5 falls into."""
+    return f"{_word(md5, 1)} % {slices}" if slices > 1 else "0"
+
+
+def _word(md5: str, at: int) -> str:
+    return f"CAST('0x' || substr({md5}, {at}, 8) AS UBIGINT)"
+
+
+_SUMS = "count(*), " + ", ".join(f"coalesce(sum({_word('h', at)}), 0)" for at in (1, 9, 17, 25))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -118,9 +118,12 @@ class TableSchema:
 
     def unmasked(self) -> TableSchema:
         """The same without the masked columns: what can be compared with the source."""
-        plain = tuple(c for c in self.columns if not c.mask)
-        names = {c.name for c in plain}
-        return replace(self, columns=plain, key=tuple(k for k in self.key if k in names), left_out=())
+        return replace(self.without({c.name for c in self.columns if c.mask}), left_out=())
+
+    def without(self, names: Collection[str]) -> TableSchema:
+        """The same without some columns, in the key too."""
+        kept = tuple(c for c in self.columns if c.name not in names)
+        return replace(self, columns=kept, key=tuple(k for k in self.key if k not in names))
 
     def to_json(self) -> str:
         """A stable text form; equal schemas give equal bytes."""
@@ -306,3 +309,17 @@ class Digest:
 
     rows: int
     words: tuple[int, int, int, int] = field(default=(0, 0, 0, 0))
+
+    def __add__(self, other: Digest) -> Digest:
+        """The digest of both sets together."""
+        a, b, c, d = (one + its for one, its in zip(self.words, other.words, strict=True))
+        return Digest(self.rows + other.rows, (a, b, c, d))
+
+
+def add_digests(found: Iterable[Mapping[int, Digest]]) -> dict[int, Digest]:
+    """The digests of slices out of those of their parts."""
+    total: dict[int, Digest] = {}
+    for digests in found:
+        for number, digest in digests.items():
+            total[number] = total.get(number, Digest(0)) + digest
+    return total

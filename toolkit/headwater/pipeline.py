@@ -11,22 +11,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from headwater import config as configuration
-from headwater.canonical import quote
 from headwater.config import Config, Policies, TableSpec
-from headwater.errors import ConfigError, SourceError
+from headwater.errors import ConfigError
 from headwater.model import Finding, TableId, TableInfo, TableSchema
 from headwater.wiring import open_parts
 
 if TYPE_CHECKING:
     import duckdb
-    from duckdb import DuckDBPyConnection
 
+    from headwater.certificate import Certificate
+    from headwater.comparing import Comparing
     from headwater.deliver import Parts
     from headwater.events import Sink
     from headwater.explain import Step
     from headwater.handoff.build import BuildResult
     from headwater.handoff.dbt import Generated
-    from headwater.handoff.tables import TableModel
     from headwater.lake import Kind
     from headwater.overview import Plan, Status
     from headwater.paging import Page
@@ -37,10 +36,7 @@ if TYPE_CHECKING:
     from headwater.review import SchemaVersion
     from headwater.run import Runner
     from headwater.state import RunRecord
-    from headwater.verify import Relation, VerifyReport
-
-#: Schema changes while a comparison is prepared: try again at a later position, this often.
-_SETTLES = 3
+    from headwater.verify import VerifyReport
 
 
 class Pipeline:
@@ -157,24 +153,36 @@ class Pipeline:
 
     def verify(self, tables: Sequence[str] | None = None, sinks: Sequence[Sink] = ()) -> VerifyReport:
         """Compare source, lake and warehouse at one position, while others write to the source."""
-        from headwater.casting import apart
-        from headwater.verify import VerifyReport, verify
+        with self._running(sinks) as (runner, specs):
+            chosen = configuration.select(tables or ["*.*"], list(specs))
+            return self._comparing(runner).verify(chosen)
+
+    def certify(
+        self,
+        tables: Sequence[str] | None = None,
+        *,
+        folder: str | Path | None = None,
+        repair: bool = False,
+        sinks: Sequence[Sink] = (),
+    ) -> Certificate:
+        """Compare as `verify` does, and the lake with itself too; write down what was found, for others.
+
+        folder  where the certificate goes, or s3://bucket/prefix; default: `certificates` beside the
+                pipeline file
+        repair  put right what can be put right, key by key, and compare again
+        """
+        from headwater.certificate import place_of
+        from headwater.certificate.certify import certify
 
         with self._running(sinks) as (runner, specs):
             chosen = configuration.select(tables or ["*.*"], list(specs))
-            for _ in range(_SETTLES):
-                runner.run("delta", build=False)
-                with self.parts.source.cut() as cut:
-                    if not runner.settle(cut.position):
-                        schemas = [self._newest(t) for t in chosen]
-                        with self._lake_relations() as lake, self._warehouse_relations() as warehouse:
-                            scratch = self.parts.storage.scratch()
-                            left = {s.table: apart(self.parts, s) for s in schemas}
-                            checks = verify(cut, schemas, lake, warehouse, scratch=scratch, apart=left)
-                        return VerifyReport(cut.position, tuple(checks))
-        raise SourceError(
-            "the tables change their columns faster than they can be compared", hint="headwater verify"
-        )
+            place = place_of(self.config, folder, self.path)
+            return certify(self._comparing(runner), specs, chosen, place, repair=repair)
+
+    def _comparing(self, runner: Runner) -> Comparing:
+        from headwater.comparing import Comparing
+
+        return Comparing(runner, self._newest)
 
     def quality(
         self, tables: Sequence[str] | None = None, *, full: bool = False, sinks: Sequence[Sink] = ()
@@ -476,43 +484,6 @@ class Pipeline:
         if not left_out:
             return newest
         return replace(newest, columns=tuple(c for c in newest.columns if c.name not in left_out))
-
-    @contextmanager
-    def _lake_relations(self) -> Iterator[Relation]:
-        lake = self.parts.lake
-        with lake.connect(self.config.memory_limit) as con:
-            yield lambda t: (lake.relation(con, t, empty=self._newest(t)), con)
-
-    @contextmanager
-    def _warehouse_relations(self) -> Iterator[Relation | None]:
-        """The models of current rows in the warehouse; None when there is no warehouse."""
-        import duckdb
-
-        from headwater.handoff.build import Dbt
-
-        warehouse = self.config.warehouse
-        if warehouse is None:
-            yield None
-            return
-        if not Path(warehouse.path).exists():
-            yield lambda _: None
-            return
-        with duckdb.connect(warehouse.path, read_only=True) as con:
-            con.execute("SET TimeZone = 'UTC'")
-            there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
-            places = Dbt(self.config, Path(self.config.dbt.project)).built().places()
-
-            def find(table: TableId) -> tuple[str, DuckDBPyConnection] | None:
-                model = self._model(self._newest(table))
-                place = places.get(model.current, (warehouse.schema, model.relations[model.current]))
-                return (f"{quote(place[0])}.{quote(place[1])}", con) if place in there else None
-
-            yield find
-
-    def _model(self, schema: TableSchema) -> TableModel:
-        from headwater.handoff.tables import table_model
-
-        return table_model(schema, self.config.spec(schema.table), self.config.names)
 
     def _specs_in_lake(self) -> Mapping[TableId, TableSpec]:
         return {t: self.config.spec(t) for t in sorted(self.parts.log.tables())}

@@ -79,8 +79,19 @@ def find_source(config: Config) -> Callable[[], Source]:
 
 def open_storage(config: Config) -> Storage:
     """The folder or bucket of a pipeline."""
+    return _storage(config, config.store)
+
+
+def open_folder(config: Config, url: str) -> Storage:
+    """A folder, or a prefix of a bucket that the credentials of the pipeline's store open."""
+    return _storage(config, url)
+
+
+def _storage(config: Config, url: str) -> Storage:
     from headwater.storage import Storage
 
+    if not url.startswith("s3://"):
+        return Storage.open(url, cache=Path())
     options = {
         name: resolve(value).reveal() if name in _SECRET_OPTIONS else value
         for name, value in config.store_options.items()
@@ -88,7 +99,7 @@ def open_storage(config: Config) -> Storage:
     if options.get("endpoint", "").startswith("http://"):
         options["allow_http"] = "true"
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return Storage.open(config.store, options, cache=caches / "headwater" / _fingerprint(config))
+    return Storage.open(url, options, cache=caches / "headwater" / _fingerprint(config))
 
 
 def open_catalog(config: Config) -> Catalog | None:

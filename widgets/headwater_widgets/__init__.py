@@ -1,6 +1,6 @@
 """Notebook widgets for Headwater: thin views over the `headwater` package.
 
-`ConnectionForm`, `TablePicker`, `RunMonitor`, `RowExplorer`, `SchemaTimeline`, `QualityReport`; `show` prints rows.
+`ConnectionForm`, `TablePicker`, `RunMonitor`, `RowExplorer`, `SchemaTimeline`, `QualityReport`, and `show`.
 """
 
 from headwater_widgets.connection_form import ConnectionForm

@@ -173,7 +173,15 @@ def status(args: Namespace) -> Answer:
 
 
 def verify(args: Namespace) -> Answer:
-    """Source = lake = warehouse."""
+    """Source = lake = warehouse; certified if asked for."""
+    if args.check is not None:
+        return _check_certificate(args)
+    if args.certificate is not None or args.repair:
+        with _pipeline(args) as pipeline, _watched(args) as sinks:
+            found = pipeline.certify(
+                args.table, folder=args.certificate or None, repair=args.repair, sinks=sinks
+            )
+        return Answer(DONE if found.equal else FAILED, found.to_json(), [*map(printable, found.lines())])
     with _pipeline(args) as pipeline, _watched(args) as sinks:
         report = pipeline.verify(args.table, sinks)
     lines = [printable(line) for line in report.lines()]
@@ -199,6 +207,23 @@ def quality(args: Namespace) -> Answer:
         docs = pipeline.quality_docs(args.data_docs, found) if args.data_docs else ()
     lines = [*show.judged(found), *(f"Data Docs: {printable(str(docs[0]))}" for _ in docs[:1])]
     return Answer(FAILED if found.verdict == "failed" else DONE, found.to_json(), lines)
+
+
+def _check_certificate(args: Namespace) -> Answer:
+    """Whether a certificate is as it was written: the seal needs no pipeline, the signature its key."""
+    from headwater import config as configuration
+    from headwater.certificate import check as check_certificate
+
+    if args.repair or args.certificate is not None or args.table:
+        raise ConfigError("--check only looks at a file", hint=f"headwater verify --check {args.check}")
+    config = one_liner(args)
+    if config is None and (args.config or Path(DEFAULT_FILE).exists()):
+        config = configuration.load(args.config or DEFAULT_FILE)
+    found = check_certificate(Path(args.check), config)
+    facts = {name: found.document.get(name) for name in ("pipeline", "at", "position", "verdict")}
+    lines = [f"{name}: {value}" for name, value in facts.items()] + [f"{found.path}: {found.said}"]
+    document = {"path": found.path, "sound": found.sound, "signed": found.signed, "said": found.said, **facts}
+    return Answer(DONE if found.sound else FAILED, document, [*map(printable, lines)])
 
 
 def explain(args: Namespace) -> Answer:

@@ -222,9 +222,21 @@ def _add_looking(commands: Commands) -> None:
         commands,
         "verify",
         "prove that source, lake and warehouse are equal, while others write",
-        "headwater verify\nheadwater verify --table public.orders",
+        "headwater verify\nheadwater verify --table public.orders\nheadwater verify --certificate --repair",
     )
     _add_table(verify, "only this table or pattern")
+    verify.add_argument(
+        "--certificate", nargs="?", const="", metavar="FOLDER",
+        help="compare histories too, and write a certificate into this folder or s3://bucket/prefix "
+        "(default: certificates, beside the pipeline file)",
+    )  # fmt: skip
+    verify.add_argument(
+        "--repair", action="store_true",
+        help="put right what differs, key by key, compare again, and write a certificate",
+    )  # fmt: skip
+    verify.add_argument(
+        "--check", metavar="FILE", help="only tell whether a certificate is as it was written"
+    )
     explain = _add(
         commands,
         "explain",

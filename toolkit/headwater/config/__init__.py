@@ -260,6 +260,7 @@ class Config:
     formats, csv_compression  the published views of tables without settings of their own
     glue           where they are registered
     mask_key       a reference to the key of hash and tokenize; "" without
+    sign_key       a reference to the key that certificates are signed with; "" without
     state          "" stands for the default place, `headwater.state.default_path`
     """
 
@@ -274,6 +275,7 @@ class Config:
     warehouse: WarehouseConfig | None = None
     dbt: DbtConfig = field(default_factory=DbtConfig)
     mask_key: str = ""
+    sign_key: str = ""
     state: str = ""
     memory_limit: str = "1GB"
     compact: Compact = "auto"

@@ -476,6 +476,11 @@ FILE = Field(
         _DBT,
         Field("mask_key", "where the key of the masks `hash` and `tokenize` is: at least 32 characters",
               "env:HEADWATER_MASK_KEY", kind="secret"),
+        Field("verify", "how load certificates are made; verify.md", "{sign: env:HEADWATER_SIGN_KEY}",
+              kind="mapping", fields=(
+                  Field("sign", "where the key is that certificates are signed with: at least 32 characters",
+                        "env:HEADWATER_SIGN_KEY", kind="secret"),
+              )),
         Field("state", "the SQLite file with run records and leases", "headwater.db", kind="path",
               default="<store>/state/headwater.db; for S3 under ~/.local/state/headwater"),
         Field("memory_limit", "how much memory DuckDB may use before it spills to disk", "1GB", default="1GB",

@@ -107,6 +107,7 @@ def parse_text(text: str, name: str, folder: Path) -> Config:
         names=_names(section(doc, "names")),
         dbt=_dbt(section(doc, "dbt"), base),
         mask_key=_reference(str(doc["mask_key"]), base) if "mask_key" in doc else "",
+        sign_key=_reference(str(sign), base) if (sign := section(doc, "verify").get("sign")) else "",
         state=_path(str(doc["state"]), base) if "state" in doc else "",
         memory_limit=str(doc.get("memory_limit", "1GB")),
     )
@@ -166,6 +167,7 @@ def write_text(config: Config, folder: Path | None) -> str:
     if config.dbt != default_dbt:
         doc["dbt"] = _written(config.dbt, default_dbt, base, "project")
     doc |= {"mask_key": _reference_back(config.mask_key, base)} if config.mask_key else {}
+    doc |= {"verify": {"sign": _reference_back(config.sign_key, base)}} if config.sign_key else {}
     doc |= {"state": _relative(config.state, base)} if config.state else {}
     doc |= {"memory_limit": config.memory_limit} if config.memory_limit != "1GB" else {}
     text = yaml.safe_dump(doc, sort_keys=False, allow_unicode=True, width=100)

@@ -65,7 +65,7 @@ class Bars:
         """Move the bar the event is about."""
         name = printable(str(event.table)) if event.table else ""
         match event.kind:
-            case "table.loading" | "load.progress":
+            case "table.loading" | "load.progress" | "verify.progress":
                 self._load(name, event.data)
             case "table.loaded":
                 self._end(name)
@@ -86,6 +86,12 @@ class Bars:
 
     def _load(self, name: str, data: Mapping[str, Value]) -> None:
         """A table, or all of them (""): rows of about how many, what they take in the log, how fast."""
+        done, parts = _whole(data, "done"), _whole(data, "parts")
+        if parts:
+            self._move(name, done, parts, f"{done:,} of {parts:,} parts compared")
+            if done == parts:
+                self._end(name)
+            return
         said, tables = name, _whole(data, "tables")
         if not name:
             said = f"all: {_whole(data, 'loaded'):,} of {tables:,} tables"
@@ -109,7 +115,7 @@ class Bars:
             self._progress.remove_task(self._bars.pop(name))
 
 
-def describe(event: Event) -> str:
+def describe(event: Event) -> str:  # noqa: C901  one case a kind
     """One line for what is done; "" for what only just moves."""
     data, name = event.data, printable(str(event.table)) if event.table else ""
     said = ""
@@ -127,6 +133,8 @@ def describe(event: Event) -> str:
             said = f"{name}: {_whole(data, 'rows'):,} rows read"
         case "table.refreshed" | "table.quarantined":
             said = _folded(name, data)
+        case "table.repaired":
+            said = f"{name}: keys put right: {', '.join(f'{n} in {place}' for place, n in data.items())}"
         case "handoff.started":
             said = f"dbt: building {_whole(data, 'tables'):,} tables"
         case "handoff.finished":

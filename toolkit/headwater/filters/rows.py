@@ -36,9 +36,10 @@ class Engine:
         needed = rows.select([*columns, "_hw_text"])
         return self._query(f"SELECT coalesce({condition}, FALSE) AS v FROM rows", needed)["v"]
 
-    def first_row(self, sql: str, rows: pa.Table) -> list[int]:
-        """The numbers of the one row that a query over `rows` gives; raises SourceError."""
-        return [int(column[0].as_py()) for column in self._query(sql, rows).columns]
+    def numbers(self, sql: str, rows: pa.Table) -> list[list[int]]:
+        """The rows of numbers that a query over `rows` gives; raises SourceError."""
+        columns = [column.to_pylist() for column in self._query(sql, rows).columns]
+        return [[int(value) for value in row] for row in zip(*columns, strict=True)]
 
     def texts_of(self, texts: pa.ChunkedArray, but: Sequence[str]) -> pa.ChunkedArray:
         """`_hw_text` without the members `but`; null where none is left."""

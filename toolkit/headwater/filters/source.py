@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headwater.canonical import digest_sql
+from headwater.canonical import digests_sql
 from headwater.config import Config, TableSpec
 from headwater.errors import ConfigError, PreflightFailed
 from headwater.filters.rows import Engine, keep_changes, lacking
 from headwater.filters.rules import Bound, Problem, bind, choose, find_problems, is_stale, loaded_by, written
-from headwater.model import META, ChangeBatch, Digest, Finding, Position, TableId, TableInfo, TableSchema
+from headwater.model import (
+    META,
+    ChangeBatch,
+    Digest,
+    Finding,
+    Position,
+    TableId,
+    TableInfo,
+    TableSchema,
+    add_digests,
+)
 from headwater.sources import Begun, Cut, Source
 from headwater.sources.through import Through, ThroughCut
 
@@ -113,14 +123,14 @@ class Filtered(Through):
         fits = self._engine.fitting(bound.condition, batch.rows, bound.columns)
         return replace(batch, schema=schema, rows=batch.rows.filter(fits))
 
-    def digest(self, rows: Iterator[ChangeBatch], schema: TableSchema) -> Digest:
-        """The digest of rows, computed here: the server does not know our language."""
-        count, words = 0, [0, 0, 0, 0]
-        for batch in rows:
-            found = self._engine.first_row(digest_sql(schema, "rows"), batch.rows)
-            count += found[0]
-            words = [a + b for a, b in zip(words, found[1:], strict=True)]
-        return Digest(count, (words[0], words[1], words[2], words[3]))
+    def digests(self, rows: Iterator[ChangeBatch], schema: TableSchema, slices: int) -> Mapping[int, Digest]:
+        """The digests of rows, computed here: the server does not know our language."""
+        query = digests_sql(schema, "rows", slices=slices)
+        return add_digests(
+            {number: Digest(n, (a, b, c, d))}
+            for batch in rows
+            for number, n, a, b, c, d in self._engine.numbers(query, batch.rows)
+        )
 
     def _filter(self, batch: ChangeBatch, before: TableSchema | None) -> ChangeBatch:
         table = batch.schema.table
@@ -209,11 +219,17 @@ class _FilteredCut(ThroughCut):
         """The rows with these keys that are copied."""
         return self._kept(self._cut.find(table, keys))
 
-    def digest(self, schema: TableSchema, where: str = "") -> Digest:
-        """The digest of the rows that are copied: where that is not all of them, they are read for it."""
+    def digests(self, schema: TableSchema, slices: int = 1, part: str = "") -> Mapping[int, Digest]:
+        """The digests of the rows that are copied: where that is not all of them, they are read for it."""
         if not schema.where:
-            return self._cut.digest(schema, where)
-        return self._source.digest(self.read(schema.table), schema)
+            return self._cut.digests(schema, slices, part)
+        return self._source.digests(self.read(schema.table, part), schema, slices)
+
+    def pick(
+        self, schema: TableSchema, slices: int, chosen: Collection[int], part: str = ""
+    ) -> Iterator[ChangeBatch]:
+        """The rows of some slices that are copied."""
+        return self._kept(self._cut.pick(schema, slices, chosen, part))
 
     def _kept(self, batches: Iterator[ChangeBatch]) -> Iterator[ChangeBatch]:
         for batch in batches:

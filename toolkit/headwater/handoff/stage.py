@@ -81,7 +81,7 @@ def stage(
             sign = _sign(staged)
             if held.get(table.relation) != sign:
                 name = _named((warehouse.staging_schema, table.relation))
-                con.execute(f"CREATE OR REPLACE VIEW {name} AS {_select(con, staged)}")
+                con.execute(f"CREATE OR REPLACE VIEW {name} AS {select_staged(con, staged)}")
                 con.execute(f"COMMENT ON VIEW {name} IS {literal(sign)}")
         con.commit()
         columns = _columns(con)
@@ -248,7 +248,7 @@ def _path(file: object) -> str:
     return os.path.abspath(str(file))
 
 
-def _select(con: DuckDBPyConnection, staged: Staged) -> str:
+def select_staged(con: DuckDBPyConnection, staged: Staged) -> str:
     """SQL of the staged rows in the types of their schema."""
     wanted = [(c.name, c.type) for c in staged.schema.columns] + _CARRIED
     if not staged.files:

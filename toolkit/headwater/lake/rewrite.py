@@ -31,6 +31,7 @@ class Swap:
     everything   write every file anew, because types change
     in_order     fresh rows come in `order`
     found        where the rows of `drop` are, if somebody looked before
+    in_place     each key has one row, there and among the fresh ones
     """
 
     drop: Keys
@@ -40,6 +41,7 @@ class Swap:
     everything: bool = False
     in_order: bool = False
     found: Found | None = None
+    in_place: bool = True
 
     def look(self, target: Target, paths: Sequence[str]) -> Found:
         """Where the rows of `drop` are in `paths`."""
@@ -95,7 +97,7 @@ def rewrite(target: Target, paths: Sequence[str], swap: Swap) -> Rewritten:
         else:
             touched += _small(target, set(paths) - set(touched), touched, swap.fresh)
     # A row of a key has one file that it can be in, and the range of keys of that file.
-    apart = not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
+    apart = swap.in_place and not swap.everything and _disjoint(spans) and not _odd_keys(target, swap.drop)
     if apart:
         _note_new(target, swap, found.table)
     add: list[NewFile] = []

@@ -67,16 +67,22 @@ JOIN _hw_order AS n ON o._hw_seq = n._hw_seq
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Rows of `changes` beyond `through`: all of them are in the files `paths`, `rows` of them at most."""
+    """Rows of `changes` beyond `through`: all of them are in the files `paths`, `rows` of them at most.
+
+    upto  without those beyond this number
+    """
 
     changes: Held
     through: int
     paths: Sequence[str]
     rows: int
+    upto: int | None = None
 
     def scan(self, lake: TableFormat) -> str:
         """SQL to stand after FROM: its rows."""
-        return f"(SELECT * FROM {lake.scan(self.changes, self.paths)} WHERE _hw_seq > {self.through})"
+        within = f"_hw_seq > {self.through}"
+        within += f" AND _hw_seq <= {self.upto}" if self.upto is not None else ""
+        return f"(SELECT * FROM {lake.scan(self.changes, self.paths)} WHERE {within})"
 
     def keys(self, lake: TableFormat, schema: TableSchema) -> str:
         """SQL to stand after FROM: what tells its rows apart, and their place in the log."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -181,9 +181,15 @@ class _MaskedCut(ThroughCut):
         """The rows with these keys, masked."""
         return (self._source.mask(batch) for batch in self._cut.find(table, keys))
 
-    def digest(self, schema: TableSchema, where: str = "") -> Digest:
-        """The source's digest of columns that are not masked (`TableSchema.unmasked`)."""
-        return self._cut.digest(schema, where)
+    def digests(self, schema: TableSchema, slices: int = 1, part: str = "") -> Mapping[int, Digest]:
+        """The source's digests of columns that are not masked (`TableSchema.unmasked`)."""
+        return self._cut.digests(schema, slices, part)
+
+    def pick(
+        self, schema: TableSchema, slices: int, chosen: Collection[int], part: str = ""
+    ) -> Iterator[ChangeBatch]:
+        """The rows of slices, told by columns that are not masked; the rows themselves are."""
+        return (self._source.mask(batch) for batch in self._cut.pick(schema, slices, chosen, part))
 
 
 class _Unmasked(Mapping[TableId, TableSchema]):

@@ -6,7 +6,6 @@ with one flipped bit is often still JSON.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from typing import cast, get_args
 
 from headwater.errors import Corrupt, StorageError
 from headwater.model import BatchRef, Entry, Phase, Position, TableId
+from headwater.sealing import check_seal, seal
 
 LOG = "raw/log"
 CHECKPOINTS = "raw/checkpoints"
@@ -25,8 +25,6 @@ CHECKPOINT_EVERY = 256
 _ENTRY = "headwater-raw-log"
 _CHECKPOINT = "headwater-raw-checkpoint"
 _MAJOR = 1
-_TAIL = re.compile(rb',"sha256":"([0-9a-f]{64})"\}\n')
-_TAIL_BYTES = 78
 _PHASES = frozenset(get_args(Phase))
 _HEX = re.compile(r"[0-9a-f]*")
 
@@ -68,7 +66,7 @@ def number(path: str) -> int:
 
 def write_entry(entry: Entry) -> bytes:
     """The file of an entry."""
-    return _seal(
+    return seal(
         {
             "format": f"{_ENTRY}/{_MAJOR}",
             "seq": entry.seq,
@@ -104,7 +102,7 @@ def read_entry(data: bytes, seq: int) -> Entry:
 
 def write_checkpoint(seq: int, tables: Mapping[TableId, TableState]) -> bytes:
     """The file of a checkpoint: a function of the entries up to `seq` alone, the same for every writer."""
-    return _seal(
+    return seal(
         {
             "format": f"{_CHECKPOINT}/{_MAJOR}",
             "seq": seq,
@@ -177,20 +175,9 @@ def _advance(state: TableState | None, ref: BatchRef, seq: int) -> TableState:
 _RESTORE = "restore the folder raw/log from a backup; its entries cannot be made again"
 
 
-def _seal(doc: Json) -> bytes:
-    """ASCII JSON whose last member is the SHA-256 of all bytes before the comma in front of it."""
-    body = json.dumps(doc, ensure_ascii=True, separators=(",", ":")).encode()[:-1]
-    return body + b',"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
-
-
 def _open(data: bytes, path: str, kind: str) -> Json:
     """The JSON object of a sealed file of this kind."""
-    tail = _TAIL.fullmatch(data[-_TAIL_BYTES:])
-    if not tail:
-        raise Corrupt(f"{path}: {len(data)} bytes that do not end as they should", hint=_RESTORE)
-    expected, found = tail[1].decode(), hashlib.sha256(data[:-_TAIL_BYTES]).hexdigest()
-    if expected != found:
-        raise Corrupt(f"{path}: expected sha256 {expected}, found {found}", hint=_RESTORE)
+    check_seal(data, path, hint=_RESTORE)
     try:
         doc = json.loads(data)
         name, _, version = str(doc["format"]).partition("/")

@@ -7,7 +7,7 @@ contract suite in ``tests/contracts``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,8 +86,18 @@ class Cut(Protocol):
         """Make the reads of all other threads end soon, with an error."""
         ...
 
-    def digest(self, schema: TableSchema, where: str = "") -> Digest:
-        """The digest of the table's rows, computed in the source with the canonical text of `verify`."""
+    def digests(self, schema: TableSchema, slices: int = 1, part: str = "") -> Mapping[int, Digest]:
+        """The digest of each slice of the part that has rows, by the canonical text of `verify`.
+
+        Only digests travel where the source can compute them. Slices are told by the schema's key, without
+        one by the whole row (docs/verify.md). A source waits after each call for as long as it was told to.
+        """
+        ...
+
+    def pick(
+        self, schema: TableSchema, slices: int, chosen: Collection[int], part: str = ""
+    ) -> Iterator[ChangeBatch]:
+        """The rows of some slices of the part, as `read` gives them."""
         ...
 
 

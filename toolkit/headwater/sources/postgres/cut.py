@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ from headwater.sources.postgres.command import Identity, field, identify, run_co
 from headwater.sources.postgres.connect import Server
 from headwater.sources.postgres.copies import ahead, receive
 from headwater.sources.postgres.copybinary import decode_copy
-from headwater.sources.postgres.digest import digest_query
+from headwater.sources.postgres.digest import digests_query, slice_condition
 from headwater.sources.postgres.position import Place, format_lsn, parse_lsn
 from headwater.sources.postgres.quoting import quote_table
 from headwater.sources.postgres.readers import Look, Readers, start_reading
@@ -51,6 +51,7 @@ class PostgresCut:
         self._place, self._at, self._gentle = place, at, gentle
         self._throttle = Throttle(gentle.bytes_per_second)
         self._end = time.monotonic() + gentle.seconds
+        self._sizes: dict[TableId, int] = {}  # bytes of a part, about
 
     @property
     def position(self) -> Position:
@@ -77,7 +78,9 @@ class PostgresCut:
         if not rows or not all(row[4] for row in rows):
             return None if begun else [""]
         files = [parts.File(*row[:4]) for row in rows]
-        return parts.name_parts(files, begun.parts if begun else ())
+        names = parts.name_parts(files, begun.parts if begun else ())
+        self._sizes[table] = sum(file.bytes for file in files) // max(len(names or ()), 1)
+        return names
 
     def read(self, table: TableId, part: str = "") -> Iterator[ChangeBatch]:
         """Rows as `r`, the last batch ``snapshot_end``; raises where row security would hide rows."""
@@ -96,15 +99,28 @@ class PostgresCut:
         """Make every read end soon, with an error."""
         self._readers.stop()
 
-    def digest(self, schema: TableSchema, where: str = "") -> Digest:
-        """The digest of the table's rows, computed by the server; `where` is SQL of the source."""
+    def digests(self, schema: TableSchema, slices: int = 1, part: str = "") -> Mapping[int, Digest]:
+        """The digests of the slices of a part, computed by the server in one statement."""
+        where = parts.condition(part) if part else ""
         with (
             self._readers.borrow(schema.table) as (reader, relation),
             self._server.guard(f"compute the digest of {schema.table}"),
         ):
-            row = reader.execute(digest_query(schema, from_clause(relation), where).encode()).fetchone()
-        rows, *words = row or (0, 0, 0, 0, 0)
-        return Digest(int(rows), (int(words[0]), int(words[1]), int(words[2]), int(words[3])))
+            query = digests_query(schema, from_clause(relation), slices, where)
+            rows = reader.execute(query.encode()).fetchall()
+        # Nothing of it comes to us, but the server has read it.
+        self._pace(self._sizes.get(schema.table, 0))
+        return {number: Digest(int(n), (int(a), int(b), int(c), int(d))) for number, n, a, b, c, d in rows}
+
+    def pick(
+        self, schema: TableSchema, slices: int, chosen: Collection[int], part: str = ""
+    ) -> Iterator[ChangeBatch]:
+        """The rows of some slices, as `read` gives them."""
+        with self._readers.borrow(schema.table) as (reader, relation):
+            query = f"{select_all(relation)} where {slice_condition(schema, slices, chosen)}"
+            if part:
+                query += f" and {parts.condition(part)}"
+            yield from self._batches(reader, relation, [query])
 
     def _batches(
         self, reader: psycopg.Connection, relation: Relation, queries: Iterable[str]

@@ -18,6 +18,8 @@ and the sums of the four 32-bit words of each row's MD5. `headwater.canonical` i
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import pyarrow as pa
 
 from headwater.model import Column, TableSchema
@@ -61,20 +63,51 @@ def canonical_text(column: Column) -> str:
     return template.replace("{c}", quote_name(column.source_name))
 
 
-def digest_query(schema: TableSchema, source: str, where: str = "") -> str:
-    """SQL of one row: the count, then the four sums. `source` stands after FROM."""
-    names = [quote_name(c.source_name) for c in schema.columns]
-    # IS NOT NULL is false for a composite value with a NULL in it.
-    texts = [
-        f"case when {name} is distinct from null then {canonical_text(c)} end as t{n}"
-        for n, (name, c) in enumerate(zip(names, schema.columns, strict=True))
-    ]
-    fields = [f"coalesce(octet_length(t{n})::text || ':' || t{n}, 'N')" for n in range(len(texts))]
-    words = ", ".join(
-        f"coalesce(sum(('x' || substr(h, {at}, 8))::bit(32)::bigint), 0)" for at in (1, 9, 17, 25)
-    )
+def digests_query(schema: TableSchema, source: str, slices: int = 1, where: str = "") -> str:
+    """SQL of one row for each slice that has rows: its number, the count, the four sums.
+
+    `source` stands after FROM.
+    """
+    fields = [_field(f"t{n}") for n in range(len(schema.columns))]
+    names = [c.name for c in schema.columns]
+    key = [fields[names.index(name)] for name in schema.key]
+    texts = [f"{_text(c)} as t{n}" for n, c in enumerate(schema.columns)]
+    words = ", ".join(f"sum({_word('h', at)})" for at in (1, 9, 17, 25))
     condition = f" where {where}" if where else ""
+    # One slice is all there is, or the row tells its own: then no row needs a second MD5.
+    told = f", {_md5(key)} as g" if key and slices > 1 else ""
+    sliced = _slice("g" if told else "h", slices) if slices > 1 else "0"
     return (
-        f"select count(*), {words} from (select md5({' || '.join(fields) or chr(39) * 2}) as h"
-        f" from (select {', '.join(texts)} from {source}{condition} offset 0) as texts) as rows"
+        f"select {sliced} as slice, count(*), {words} from (select {_md5(fields)} as h{told}"
+        f" from (select {', '.join(texts)} from {source}{condition} offset 0) as texts) as rows group by 1"
     )
+
+
+def slice_condition(schema: TableSchema, slices: int, chosen: Collection[int]) -> str:
+    """SQL that is true for the rows of some slices."""
+    columns = {c.name: c for c in schema.columns}
+    fields = [_field(f"({_text(columns[name])})") for name in schema.key or columns]
+    return f"{_slice(_md5(fields), slices)} in ({', '.join(map(str, sorted(chosen)))})"
+
+
+def _text(column: Column) -> str:
+    # IS NOT NULL is false for a composite value with a NULL in it.
+    return (
+        f"case when {quote_name(column.source_name)} is distinct from null then {canonical_text(column)} end"
+    )
+
+
+def _field(text: str) -> str:
+    return f"coalesce(octet_length({text})::text || ':' || {text}, 'N')"
+
+
+def _md5(fields: Sequence[str]) -> str:
+    return f"md5({' || '.join(fields) or chr(39) * 2})"
+
+
+def _slice(md5: str, slices: int) -> str:
+    return f"{_word(md5, 1)} % {slices}"
+
+
+def _word(md5: str, at: int) -> str:
+    return f"('x' || substr({md5}, {at}, 8))::bit(32)::bigint"

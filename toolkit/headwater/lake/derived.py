@@ -1,0 +1,46 @@
+"""What a mirror or a history holds by rights: out of `changes` alone, whatever its own files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from headwater.canonical import quote
+from headwater.columns import cast_from, meta_from
+from headwater.lake import Held, TableFormat
+from headwater.lake.layout import history_layout, history_meta, names_of, plain_layout
+from headwater.lake.tail import emptied, history_rows, mirror_rows, tail_beyond, through
+from headwater.model import TableSchema
+
+
+def layout_of(base: Held, schema: TableSchema) -> Mapping[str, pa.DataType]:
+    """The columns of a base under the schema of its changes."""
+    past = base.kind == "history"
+    return history_layout(schema, names_of(base.notes)) if past else plain_layout(schema)
+
+
+def cells_of(base: Held, schema: TableSchema) -> str:
+    """The select list that brings the rows of a base into that layout."""
+    own = ", ".join(cast_from(base.schema, schema))
+    if base.kind != "history":
+        return f"{own}, {meta_from(base.schema, schema)}"
+    return f"{own}, {history_meta(base.schema, schema, layout_of(base, schema))}"
+
+
+def base_rows(lake: TableFormat, base: Held, changes: Held) -> str:
+    """SQL to stand after FROM: the rows of a base without its tail, as its files have them."""
+    named = ", ".join(map(quote, layout_of(base, changes.schema)))
+    return f"(SELECT {named} FROM (SELECT {cells_of(base, changes.schema)} FROM {lake.scan(base)}))"
+
+
+def from_changes(lake: TableFormat, base: Held, changes: Held, upto: int | None = None) -> str:
+    """SQL to stand after FROM: the rows of a base and its tail; with `upto` only as far as that number."""
+    schema = changes.schema
+    layout = layout_of(base, schema)
+    none = emptied(base, changes, layout)
+    tail = replace(tail_beyond(changes, through(none) or -1), upto=upto)
+    past = base.kind == "history"
+    rows = history_rows(lake, none, tail) if past else mirror_rows(lake, none, tail, schema)
+    return f"(SELECT {', '.join(map(quote, layout))} FROM {rows})"
