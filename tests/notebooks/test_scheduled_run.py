@@ -1,11 +1,14 @@
 """Scheduled runs that fail, and go on: the result says what was done, and the copy equals the source."""
 
 import io
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ import pytest
 
 from headwater import Pipeline
 from headwater.errors import HeadwaterError, StorageError
-from headwater.schedule import run_scheduled
+from headwater.events import Event
+from headwater.schedule import MODES, run_scheduled
+from headwater.schedule.watch import Watch
 from headwater.state import hold
 from notebooks.conftest import NOTEBOOKS, SCHEMA, Place
 from servers.postgres import Database
@@ -96,7 +101,9 @@ def test_a_full_load_that_failed_in_the_middle_reads_only_what_is_left(place: Pl
         before = {str(t): s.epoch for t, s in pipeline.parts.log.tables().items()}
     child = """
 from headwater import capture
-from headwater.schedule import run_scheduled
+from headwater.events import Event
+from headwater.schedule import MODES, run_scheduled
+from headwater.schedule.watch import Watch
 capture.ENTRY_BYTES = 1  # an entry for each table, as big ones have
 run_scheduled("headwater.yml", "full", result="runs/killed")
 """
@@ -178,3 +185,53 @@ def test_single_tables_are_read_again_and_verified(place: Place) -> None:
     bad = attempt(place, "verify", tables=["nyc.airlines"])
     assert bad["error"]["kind"] == "VerifyFailed" and steps(bad)["compare"] == "failed"
     assert bad["error"]["hint"] == "headwater verify --table nyc.airlines"
+
+
+def test_an_interrupt_is_a_failure_that_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """papermill interrupts a cell that takes too long."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headwater.deliver.refresh", stopped)
+        result = attempt(place)
+    assert result["outcome"] == "failed" and result["error"]["message"] == "stopped; nothing is lost"
+    again = attempt(place)
+    assert steps(again) == {"capture": "already done", "fold": "ran"} and again["resumes"]["step"] == "fold"
+
+
+def test_a_full_load_that_failed_days_ago_begins_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("headwater.deliver.refresh", broken)
+        assert attempt(place, "full")["rows_read"] == 2016
+    with monkeypatch.context() as patch:
+        patch.setattr("headwater.schedule.journal._CONTINUES", timedelta(0))
+        anew = attempt(place, "full")
+    assert anew["outcome"] == "done" and anew["rows_read"] == 2016 and anew["tables_begun_before"] == 0
+
+
+def test_every_field_of_the_result_is_documented(place: Place) -> None:
+    page = (NOTEBOOKS.parent / "docs" / "scheduling.md").read_text()
+    result = attempt(place)
+    assert set(result) - {"log"} <= set(re.findall(r"`(\w+)`", page))
+    assert set(MODES) <= set(re.findall(r"`(\w+)`", page))
+    assert result["outcome"] == "done" and result["to_position"] and result["behind_bytes"] is not None
+
+
+def test_a_long_load_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 4)
+    monkeypatch.setattr("headwater.schedule.watch.monotonic", lambda: float(next(clock)))
+    log = io.StringIO()
+    watch = Watch(log)
+    for rows in range(1000, 9000, 1000):
+        watch(
+            Event(
+                "load.progress",
+                "shop",
+                None,
+                {"rows": rows, "total": 9000, "tables": 3, "loaded": 1, "eta": 300},
+            )
+        )
+    lines = log.getvalue().splitlines()
+    assert 2 <= len(lines) < 8 and lines[0].endswith("1 of 3 tables, 3,000 of ~9,000 rows, about 5 min left")
