@@ -1,23 +1,28 @@
 """A pipeline of our own in a folder, driven through the command line as a user would."""
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
 from headwater import Pipeline
+from headwater.cli import main
 
 
 @dataclass
 class Runner:
-    """`headwater` in a folder; every call is a process."""
+    """`headwater` in a folder; every call is a process, or with `inside` a call in this one: quicker."""
 
     folder: Path
     url: str
@@ -27,6 +32,7 @@ class Runner:
     lake: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     timeout: float = 240
+    inside: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,15 +62,19 @@ class Runner:
 
     def run(self, *words: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; with `ok`, its failure is the test's."""
-        done = subprocess.run(
-            [sys.executable, "-m", "headwater", *words],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=self.timeout,
-            check=False,
-        )
+        given = {**self.environment, **environment}
+        if self.inside:
+            done = _call(words, self.folder, given)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "headwater", *words],
+                cwd=self.folder,
+                env=given,
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                check=False,
+            )
         if ok:
             assert done.returncode == 0, (
                 f"headwater {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -87,6 +97,17 @@ class Runner:
         """The pipeline in this process, for reading."""
         os.environ["SOAK_PASSWORD"] = self.environment["SOAK_PASSWORD"]
         return Pipeline.open(self.config)
+
+
+def _call(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """The command in this process: its folder, environment and output, and all as before afterwards."""
+    out, err = io.StringIO(), io.StringIO()
+    printed = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with contextlib.chdir(folder), mock.patch.dict(os.environ, environment), printed[0], printed[1]:
+        code = main(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def stop(process: "subprocess.Popen[bytes]", within: float = 90.0) -> int:

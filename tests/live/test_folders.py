@@ -27,7 +27,7 @@ insert into orders select n, (array['Ä/b', '', null, 'x'])[1 + n % 4], 'KANARIE
 @pytest.fixture
 def runner(pg: Database, tmp_path: Path) -> Runner:
     pg.run(SETUP)
-    runner = Runner(tmp_path, pg.url, warehouse=False)
+    runner = Runner(tmp_path, pg.url, warehouse=False, inside=True)
     configure(runner, "/@placed(yr=%y)/@customer(who=%s)")
     return runner
 
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said_with_its_line_and_place(
 def test_folders_of_a_column_that_is_cast(pg: Database, tmp_path: Path) -> None:
     pg.run("create table orders (id bigint primary key, placed text)")
     pg.run("insert into orders values (1, '20180305'), (2, 'never'), (3, null)")
-    runner = Runner(tmp_path, pg.url, warehouse=False)
+    runner = Runner(tmp_path, pg.url, warehouse=False, inside=True)
     doc = yaml.safe_load(runner.config.read_text())
     table: dict[str, Any] = {"name": "public.orders"}
 

@@ -182,6 +182,7 @@ def check_contents(runner: Runner) -> None:
 
 
 def test_other_masks_lead_to_another_read_and_a_word_about_it(runner: Runner, pg: Database) -> None:
+    runner.inside = True
     runner.run("run", "--no-dbt")
     pg.run("update people set town = 'x' where id < 10")
     tables = json.loads(json.dumps(TABLES))
@@ -209,6 +210,7 @@ def test_other_masks_lead_to_another_read_and_a_word_about_it(runner: Runner, pg
 
 
 def test_a_masked_column_that_is_renamed_does_not_pass(runner: Runner, pg: Database) -> None:
+    runner.inside = True
     tables = [
         "public.plain",
         {"name": "public.*", "masks": {"email": "hash", "secret": "drop"}},
@@ -237,6 +239,7 @@ def test_a_masked_column_that_is_renamed_does_not_pass(runner: Runner, pg: Datab
 
 
 def test_wrong_masks_are_found_before_anything_is_read(runner: Runner) -> None:
+    runner.inside = True
     tables = [
         "public.plain",
         {"name": "public.people", "masks": {"emial": "hash", "id": {"redact": 2}}},

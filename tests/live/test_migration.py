@@ -44,7 +44,7 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for number, step in enumerate(migration.steps() if way != "followed" else ()):
             if way == "by steps":
                 ends.append({})
-                if number % 2 or step.again:
+                if number % 2 or step.again or "a table" in step.does:
                     _run(pipeline, [step], build=number == 15)
                     last = pipeline.parts.log.last()
                     assert last is not None

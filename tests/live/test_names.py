@@ -82,7 +82,7 @@ def test_names_by_rule_from_source_to_warehouse(pg: Database, tmp_path: Path) ->
         pg.run(f"create table {place(table)} (id int primary key, {columns})")
         values = ", ".join("'" + c.replace("'", "''").replace("%", "%%") + "'" for c in COLUMNS)
         pg.run(f"insert into {place(table)} values (1, {values}), (2, {values})".replace("%%", "%"))
-    runner = Runner(tmp_path / "p", pg.url, ("sales.*", "hr.*"))
+    runner = Runner(tmp_path / "p", pg.url, ("sales.*", "hr.*"), inside=True)
     entries = ["sales.*", "hr.*", {"name": 'sales."a/b""c"', "as": "abc"}]
     warehouse = {"path": "warehouse.duckdb", "schema": "dwh", "keep_staging": False}
     names = {"current": "<schema>_<table>_v", "history": "<schema>_<table>_past", "case": "lower"}
@@ -129,7 +129,7 @@ def test_names_by_rule_from_source_to_warehouse(pg: Database, tmp_path: Path) ->
 def test_two_tables_of_one_name_stop_the_warehouse_alone(pg: Database, tmp_path: Path) -> None:
     pg.run('create table "Orders" (id int primary key); create table orders (id int primary key)')
     pg.run('insert into "Orders" values (1); insert into orders values (2)')
-    runner = Runner(tmp_path / "p", pg.url)
+    runner = Runner(tmp_path / "p", pg.url, inside=True)
     write(runner, names={"current": "<table>", "case": "lower"})
     checked = runner.run("check", ok=False)
     assert checked.returncode == 1

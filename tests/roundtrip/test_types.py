@@ -174,7 +174,9 @@ def world(
     database.create()
     tables = (*(f"public.{t}" for t in TABLES), f"public.{ident(WEIRD.name)}")
     lake = {"format": list(VIEWS)}
-    made = World(database, Runner(tmp_path_factory.mktemp("types"), database.url, tables, lake=lake))
+    made = World(
+        database, Runner(tmp_path_factory.mktemp("types"), database.url, tables, lake=lake, inside=True)
+    )
     try:
         made.build()
         yield made
