@@ -234,7 +234,7 @@ def _told(step: Step) -> Mapping[str, object]:
 
 def _rows(schema: TableSchema | None) -> int:
     """The rows of a page of a table."""
-    return min(25, max(5, _CELLS // max(1, len(schema.columns) if schema else 1))))
+    return min(25, max(5, _CELLS // max(1, len(schema.columns) if schema else 1)))
 
 
 def _cell(held: Mapping[str, str | None], name: str, most: int = _CUT) -> Sequence[object] | None:
