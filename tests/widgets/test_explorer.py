@@ -32,6 +32,8 @@ create table shop."{HOSTILE.replace('"', '""')}" (id text primary key, "a/b" tex
 create table shop.times
   (at timestamptz, n numeric, f float8, y bytea, "d,=" date, primary key (at, n, f, y, "d,="));
 create table shop.texts (t text primary key);
+create table shop.emptied (id int primary key);
+create table shop.gone (id int primary key);
 create table shop.frozen (id int primary key, a int);
 alter table shop.visits replica identity full;
 insert into shop.orders values (1, 'ann@x.org', '10.00', '\\x0001', ''), (2, 'bob@x.org', '3.50', null, null);
@@ -40,6 +42,8 @@ insert into shop.visits values ('2026-01-01', '/'), ('2026-01-02', '/a');
 insert into shop."Orders" values (1, 'other');
 insert into shop."{HOSTILE.replace('"', '""')}" values ('x<b>', 'y');
 insert into shop.frozen values (1, 1);
+insert into shop.emptied values (1);
+insert into shop.gone values (1);
 insert into shop.times values ('infinity', 'NaN', 'NaN', '\\x00ff', '0044-03-15 BC'),
   ('2026-01-01 00:00:00.000001+02', 1.50, '-0', '', '2026-01-01');
 insert into shop.texts values (''), (' '), ('t='), ('"'), ('a,b'), (E'\n\u202e'), ('NULL'), ('t="x"');
@@ -53,6 +57,8 @@ delete from shop.stock where item = 11;
 insert into shop.visits values ('2026-01-03', E'/b\\n<script>');
 alter table shop.frozen add column b int default 5;
 insert into shop.frozen values (2, 2, 2);
+truncate shop.emptied;
+drop table shop.gone;
 alter table shop.orders rename column note to remark;
 update shop.orders set remark = E'\u202ertl \\n two' where id = 7;
 """
@@ -71,6 +77,8 @@ tables:
   - shop.*
   - {{name: shop.orders, masks: {{customer: hash}}, cast: {{total: "decimal(10,2)"}}}}
   - {{name: shop.frozen, schema: freeze}}
+  - {{name: shop.emptied, on_truncate: fail}}
+  - {{name: shop.gone, on_drop: fail}}
 """)
     return path
 
@@ -88,7 +96,7 @@ def path(
     with Pipeline.open(found) as pipeline:
         pipeline.run(tables=None)
         database.run(SECOND)
-        with pytest.raises(Exception, match="freeze"):
+        with pytest.raises(Exception, match="freeze|truncate"):
             pipeline.run()
     yield found
     patch.undo()
@@ -251,7 +259,8 @@ def test_reading_does_not_hold_the_kernel_up(
     assert said[0]["kind"] == "reading"
     go.set()
     assert widget.wait()
-    assert {m["index"] for m in said if m["kind"] == "table"} <= {2, 4} and widget.table is not None
+    stock = [n for _, n in json.loads(last(said, "tables")["tables"])].index("stock")
+    assert {m["index"] for m in said if m["kind"] == "table"} <= {2, stock} and widget.table is not None
     widget.close()
 
 
@@ -391,3 +400,16 @@ def test_every_key_that_is_offered_can_be_explained(
             assert found["key"] == key and found["steps"], key
             explained += 1
     assert explained > 20
+
+
+def test_a_truncate_and_a_lost_table_wait_for_a_word_too(path: Path, said: list[Mapping[str, Any]]) -> None:
+    timeline = SchemaTimeline(path)
+    ask(timeline, "ready")
+    names = [n for _, n in json.loads(last(said, "tables")["tables"])]
+    for name, says in (("emptied", "was truncated at the source"), ("gone", "was dropped at the source")):
+        ask(timeline, "choose", index=names.index(name))
+        [held] = last(said, "versions")["held"]
+        assert says in held and "fail" in held
+        ask(timeline, "accept", index=names.index(name))
+        assert last(said, "accepted")["moved"] == [f"shop.{name}"] and last(said, "versions")["held"] == []
+    timeline.close()
