@@ -330,6 +330,8 @@ def test_partitions_and_filters_are_tried_while_they_are_typed(
     [folder, *_] = found["folders"]
     assert len(folder) == 10 and "ann" not in folder
     assert "is masked" in attempt(picker, said, "orders", "where", "customer = 'ann@x.org'")["says"][0]
+    assert attempt(picker, said, "emptied", "partition", "/@1(i=%i)")["folders"] == []
+    assert attempt(picker, said, "emptied", "where", "id > 1")["looked"] == 0
     assert path.read_text() == text and not picker.diff
     picker.close()
 
