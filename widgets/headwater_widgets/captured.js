@@ -91,8 +91,8 @@ function cellView(cell, whole) {
   if ([...text].length >= length) return shown;
   const more = h("button", { class: "hw-button hw-quiet", onclick: () => {
     more.disabled = true;
-    whole((all) => {
-      shown.replaceChildren(h("bdi", {}, lines(all)));
+    whole((all, rest) => {
+      shown.replaceChildren(h("bdi", {}, lines(all)), rest > 0 ? h("div", { class: "hw-soft" }, `… and ${number(rest)} more: headwater explain --values`) : "");
       shown.classList.add("hw-whole");
       shown.tabIndex = 0;
       more.remove();

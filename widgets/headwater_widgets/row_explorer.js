@@ -7,7 +7,7 @@ const NAMED = 3;
 function render({ model, el }) {
   const send = (message) => model.send(message);
   const ui = frame(el, "Row");
-  const state = { table: null, fields: [], steps: [], first: 0, at: 0, asked: new Map(), page: null };
+  const state = { table: null, fields: [], called: {}, masked: new Set(), steps: [], first: 0, at: 0, asked: new Map(), page: null };
   let asks = 0;
 
   const choice = tableChoice((index) => send({ kind: "choose", index }));
@@ -55,7 +55,7 @@ function render({ model, el }) {
   // The changes.
 
   function line(step, n) {
-    const named = step.changes.slice(0, NAMED).map(([name, before, after]) => h("div", { class: "hw-change" }, h("span", { class: "hw-soft" }, h("bdi", {}, printable(name)), " "),
+    const named = step.changes.slice(0, NAMED).map(([name, before, after]) => h("div", { class: "hw-change" }, h("span", { class: "hw-soft" }, h("bdi", {}, called(name)), " "),
       step.op === "update" || step.note.startsWith("the key was") ? [plainCell(before), " → "] : null, plainCell(step.op === "delete" || step.op === "truncate" ? before : after)));
     const rest = step.changed - NAMED;
     return h("div", { id: `${id}-${n}`, class: "hw-step", role: "option", "aria-selected": "false", onclick: () => select(n) },
@@ -135,7 +135,7 @@ function render({ model, el }) {
     };
     const gone = said.gone ? h("div", { class: "hw-note" }, step.note === "the key changes" ? "From here on the row has another key." : said.cells.length ? "The row is gone; it was:" : "The row is gone.") : null;
     const body = said.cells.map(([name, now, changed, was]) => h("tr", changed ? { class: "hw-changed" } : {},
-      h("th", { scope: "row" }, h("bdi", {}, printable(name)), state.masked.has(name) ? h("span", { class: "hw-tag hw-tag-accent", title: "masked before it was stored" }, "masked") : null),
+      h("th", { scope: "row" }, h("bdi", { title: printable(name) }, called(name)), state.masked.has(name) ? h("span", { class: "hw-tag hw-tag-accent", title: "masked before it was stored" }, "masked") : null),
       h("td", {}, cellView(now, whole(name, said.gone ? "before" : "row"))),
       h("td", {}, changed ? cellView(was, whole(name, "before")) : "")));
     const head = h("tr", {}, ...["column", "value", "before"].map((text) => h("th", { scope: "col" }, text)));
@@ -154,7 +154,7 @@ function render({ model, el }) {
     const move = (text, first, off) => h("button", { class: "hw-button hw-quiet", disabled: off, onclick: () => browse(said.moment || "", first) }, text);
     pager.replaceChildren(h("span", { class: "hw-soft" }, said.count ? `${number(said.first + 1)}–${number(last)} of ${plural(said.count, keyed ? "row" : "change")}` : "no rows"),
       move("Previous", Math.max(0, said.first - said.most), said.first === 0), move("Next", said.first + said.most, last >= said.count));
-    const head = h("tr", {}, keyed ? h("th", { scope: "col" }, "key") : null, ...said.columns.map((name) => h("th", { scope: "col" }, h("bdi", {}, printable(name)))));
+    const head = h("tr", {}, keyed ? h("th", { scope: "col" }, "key") : null, ...said.columns.map((name) => h("th", { scope: "col" }, h("bdi", { title: printable(name) }, called(name)))));
     rows.replaceChildren(h("table", { class: "hw-history" }, h("thead", {}, head), h("tbody", {}, said.rows.map((cells, n) => h("tr", {},
       keyed ? h("td", {}, h("button", { class: "hw-button hw-quiet", "aria-label": `explain ${printable(said.keys[n])}`, onclick: () => explainKey(said.keys[n]) }, "Explain")) : null,
       ...cells.map((cell) => h("td", {}, cellView(cell))))))));
@@ -164,7 +164,7 @@ function render({ model, el }) {
   function showTable(said) {
     ui.complain("");
     const same = state.name === printable(said.name) && said.key.join() === state.fields.join();
-    Object.assign(state, { table: said.index, name: printable(said.name), fields: said.key, masked: new Set(said.masked) });
+    Object.assign(state, { table: said.index, name: printable(said.name), fields: said.key, called: said.called, masked: new Set(said.masked) });
     choice.show(said.index);
     form.hidden = !said.key.length;
     offered.hidden = !said.keys.length;
@@ -172,7 +172,7 @@ function render({ model, el }) {
     if (!same) {
       inputs.replaceChildren(...said.key.map((name) => {
         const place = nextId();
-        return [h("label", { for: place, class: "hw-label" }, h("bdi", {}, printable(name)), said.masked.includes(name) ? h("span", { class: "hw-tag hw-tag-accent", title: "type it as it is stored" }, "masked") : null),
+        return [h("label", { for: place, class: "hw-label" }, h("bdi", {}, called(name)), said.masked.includes(name) ? h("span", { class: "hw-tag hw-tag-accent", title: "type it as it is stored" }, "masked") : null),
           h("input", { id: place, class: "hw-input", type: "text", placeholder: printable(said.types[name] || ""), spellcheck: "false", autocomplete: "off" })];
       }).flat());
     }
@@ -188,6 +188,11 @@ function render({ model, el }) {
 
   function showCopies(said) {
     refresh(copy, said, (all) => (all.length ? [h("h4", {}, "the same elsewhere"), ...copyList(all)] : []));
+  }
+
+  // A column as the source calls it.
+  function called(name) {
+    return printable(state.called[name] ?? name);
   }
 
   function status(text) {
@@ -211,7 +216,7 @@ function render({ model, el }) {
     row: showRow,
     page: showPage,
     cell(said) {
-      state.asked.get(said.ask)?.(said.text ?? "");
+      state.asked.get(said.ask)?.(said.text, said.more);
       state.asked.delete(said.ask);
     },
     failed(said) {

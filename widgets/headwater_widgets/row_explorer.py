@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from headwater.lake import Kind
     from headwater.paging import Page
 
-#: Changes in one view, the newest; rows of a page of the table; keys that are offered.
-_STEPS, _ROWS, _KEYS = 500, 25, 12
+# JupyterLab drops what a kernel says beyond about 3 MB in three seconds.
+#: Changes in one view, the newest; keys that are offered; cells of a page of the table.
+_STEPS, _KEYS, _CELLS = 500, 12, 3_000
 #: Changed columns that come with a change; the row has all of them.
-_NAMED = 8
-#: Characters of a cell that are shown until somebody asks for all of it.
-_CUT = 160
+_NAMED = 3
+#: Characters of a cell: in a line, in a table, until somebody asks for all of it, and then.
+_LINE, _NARROW, _CUT, _ALL = 48, 80, 160, 500_000
 #: Changes in the static page.
 _SHOWN = 40
 
@@ -98,14 +99,14 @@ class RowExplorer(CapturedView):
             name=name_of(table),
             key=list(schema.key),
             masked=[c.name for c in schema.columns if c.mask],
+            called={c.name: c.source_name for c in schema.columns if c.name != c.source_name},
             types={c.name: c.native or str(c.type) for c in schema.columns},
             keys=list(keys),
         )
         if failed is not None:
             self.fail(failed)
         elif not schema.key:
-            self._tell_page(pipeline.page(name_of(table), kind="changes", most=_ROWS), None)
-
+            self._tell_page(pipeline.page(name_of(table), kind="changes", most=_rows(schema)), None)
         if schema.key:
             self._explain(pipeline, schema, self.key)
 
@@ -143,7 +144,8 @@ class RowExplorer(CapturedView):
         if step is None:
             return
         held = step.before if said["side"] == "before" else step.row
-        self.tell("cell", ask=said["ask"], text=held.get(name))
+        text = held.get(name) or ""
+        self.tell("cell", ask=said["ask"], text=text[:_ALL], more=len(text) - _ALL)
 
     def _step(self, said: Mapping[str, Any]) -> Step | None:
         """The change that is meant; None when another key was read meanwhile."""
@@ -151,15 +153,15 @@ class RowExplorer(CapturedView):
         return steps[wanted] if wanted < len(steps) else None
 
     def _page(self, said: Mapping[str, Any]) -> None:
-        table, moment, first = self.table, said.get("moment") or None, max(0, int(said["first"]))
-        if table is None:
+        schema, moment, first = self._schema, said.get("moment") or None, max(0, int(said["first"]))
+        if schema is None:
             return
 
         def read(pipeline: Pipeline) -> None:
-            keyed = bool(self._schema and self._schema.key)
+            keyed, table, most = bool(schema.key), schema.table, _rows(schema)
             kind: Kind = "mirror" if keyed else "changes"
             found = pipeline.page(
-                name_of(table), moment if keyed else None, kind=kind, first=first, most=_ROWS
+                name_of(table), moment if keyed else None, kind=kind, first=first, most=most
             )
             self._tell_page(found, moment)
 
@@ -201,9 +203,9 @@ class RowExplorer(CapturedView):
         )
 
     def _tell_page(self, found: Page, moment: str | None) -> None:
-        rows = [[_short(cell) for cell in row] for row in found.rows]
+        rows = [[_short(cell, _NARROW) for cell in row] for row in found.rows]
         self.tell("page", columns=list(found.columns), keys=list(found.keys), rows=rows, first=found.first,
-                  most=_ROWS, count=found.count, moment=moment)  # fmt: skip
+                  most=_rows(self._schema), count=found.count, moment=moment)  # fmt: skip
 
 
 def _readable(key: str | Mapping[str, str], schema: TableSchema) -> str:
@@ -219,7 +221,9 @@ def _readable(key: str | Mapping[str, str], schema: TableSchema) -> str:
 def _told(step: Step) -> Mapping[str, object]:
     """A change as the browser shows it."""
     names = step.changed if step.before and step.row else tuple(step.row or step.before)
-    changes = [[name, _cell(step.before, name), _cell(step.row, name)] for name in names[:_NAMED]]
+    changes = [
+        [name, _cell(step.before, name, _LINE), _cell(step.row, name, _LINE)] for name in names[:_NAMED]
+    ]
     return {
         "seq": step.seq, "op": step.op, "key": step.key, "at": _when(step.at), "moment": _moment(step.at),
         "position": step.position, "tx": step.tx, "note": step.note, "entry": step.entry,
@@ -228,17 +232,22 @@ def _told(step: Step) -> Mapping[str, object]:
     }  # fmt: skip
 
 
-def _cell(held: Mapping[str, str | None], name: str) -> Sequence[object] | None:
+def _rows(schema: TableSchema | None) -> int:
+    """The rows of a page of a table."""
+    return min(25, max(5, _CELLS // max(1, len(schema.columns) if schema else 1)))
+
+
+def _cell(held: Mapping[str, str | None], name: str, most: int = _CUT) -> Sequence[object] | None:
     """A cell as [text, characters]; a NULL has no text, and what is not known is None."""
     if name not in held:
         return None
     text = held[name]
-    return _short((text, len(text or "")))
+    return _short((text, len(text or "")), most)
 
 
-def _short(cell: tuple[str | None, int]) -> Sequence[object]:
+def _short(cell: tuple[str | None, int], most: int) -> Sequence[object]:
     text, length = cell
-    return [None if text is None else text[:_CUT], length]
+    return [None if text is None else text[:most], length]
 
 
 def _when(at: datetime | None) -> str:

@@ -27,6 +27,7 @@ class Worker:
         with self._changed:
             if self._closed:
                 return
+            self._todo.pop(kind, None)  # what was asked for last is done last
             self._todo[kind] = work
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="headwater view", daemon=True)
