@@ -181,7 +181,7 @@ def _plain(node: yaml.Node, file: File, place: str) -> Plain:
     if not isinstance(value, str | int | float | bool | None) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
-        raise file.refuse(_line(node), f"`{place}`: expected text, a number or true or false")
+        raise file.refuse(_line(node), f"`{place}`: expected text, a number or true or false", "take it out")
     return value
 
 
