@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from headwater.config import (
     Config,
     DbtConfig,
+    Expectation,
     Files,
     GlueConfig,
     HistoryNames,
     Mask,
     Names,
     Policies,
+    Quality,
+    Refers,
     TableSpec,
     WarehouseConfig,
     load,
@@ -67,6 +70,10 @@ tables:
     csv_compression: none
     schema: discard
     on_truncate: fail
+    quality: off
+    expect:
+      - {type: expect_x, kwargs: {column: on, at: 2026-05-01, list: [1, 1.5, true, null]}, severity: info}
+    references: [{columns: [a, b], table: public."C d", key: [c, d]}]
   - name: 'odd."a.b"'
     history: {open_end: 9999-12-31}
   - name: lab.probes
@@ -93,6 +100,7 @@ schema: freeze
 on_drop: fail
 on_rename: fail
 on_truncate: ignore
+quality: {gate: block, max_age: 90min}
 mask_key: file:secrets/mask
 verify: {sign: file:secrets/sign}
 state: my.db
@@ -127,6 +135,12 @@ def test_every_field_means_what_it_says() -> None:
             "public.orders": TableSpec(
                 TableId("public", "orders"), "mirror", history, csv_compression="none", called="sales",
                 policies=Policies("discard", "fail", "fail", "fail"),
+                quality=Quality(
+                    "off",
+                    expect=(Expectation("expect_x", {"column": "on", "at": "2026-05-01",
+                                                     "list": [1, 1.5, True, None]}, "info"),),
+                    references=(Refers(("a", "b"), TableId("public", "C d"), ("c", "d")),),
+                ),
             ),
             'odd."a.b"': odd,
             "lab.probes": TableSpec(
@@ -150,6 +164,7 @@ def test_every_field_means_what_it_says() -> None:
         files=Files("snappy", "64MB", 2),
         **views,
         glue=GlueConfig("shop", "eu-west-1"),
+        quality=Quality("block", "90min"),
         mask_key="file:/srv/shop/secrets/mask",
         sign_key="file:/srv/shop/secrets/sign",
         state="/srv/shop/my.db",
@@ -251,6 +266,22 @@ _masks = st.dictionaries(
 _columns = st.lists(st.from_regex(r'!?("([^"\0]|"")+"|[a-z*?]+)', fullmatch=True), max_size=3).map(tuple)
 
 
+_json = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+_words = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+_expectations = st.builds(
+    Expectation,
+    st.just("expect_column_values_to_be_in_set"),
+    st.dictionaries(_words, _json | _words | st.lists(_json | _words), max_size=3),
+    st.sampled_from(["critical", "warning", "info"]),
+)
+_quality = st.builds(
+    Quality,
+    st.sampled_from(["", "off", "warn", "block"]),
+    st.sampled_from(["", "2h"]),
+    st.lists(_expectations, max_size=2).map(tuple),
+)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     mode, history = draw(st.sampled_from(["history", "mirror"])), draw(_history)
@@ -263,6 +294,7 @@ def configs(draw: st.DrawFn) -> Config:
             columns=draw(_columns),
             masks=draw(_masks),
             called=draw(st.sampled_from(["", "orders"])),
+            quality=draw(_quality),
         )
         for t in tables[:2]
     }
@@ -404,3 +436,18 @@ def test_masks_add_up_and_columns_are_those_of_the_last_entry_that_names_any() -
     assert a.masks == c.masks == both
     assert b.masks == {**both, "phone": Mask("redact", 2), "note": Mask("drop")}
     assert (a.columns, b.columns, c.columns) == (("!secret",), ("id", "email"), ("!secret",))
+
+
+def test_quality_adds_up_and_each_setting_is_the_last_that_says_it() -> None:
+    one, two = (f"{{type: expect_x, kwargs: {{n: {n}}}}}" for n in (1, 2))
+    text = (
+        'pipeline: a\nsource: {kind: postgres, url: "postgres://h/d"}\nstore: l\nquality: warn\ntables:\n'
+        f"  - {{name: 'public.*', quality: {{gate: block, max_age: 2h}}, expect: [{one}]}}\n"
+        f"  - {{name: public.a, quality: off, expect: [{two}]}}\n"
+        "  - {name: public.b, mode: mirror}\n"
+    )
+    config = parse(text)
+    a, b, c = (config.spec(TableId(*name.split("."))).quality for name in ("public.a", "public.b", "x.c"))
+    assert (a.gate, a.max_age, [e.kwargs["n"] for e in a.expect]) == ("off", "2h", [1, 2])
+    assert (b.gate, b.max_age, len(b.expect), c.gate) == ("block", "2h", 1, "warn")
+    assert config.judges and not a.judged and b.expect[0].at == "headwater.yml:6"

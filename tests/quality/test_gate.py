@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from capture.script import ScriptSource, info_of
 from headwater import deliver, failpoints, follow
 from headwater.config import Config, Expectation, Quality, TableSpec, WarehouseConfig
 from headwater.deliver import Parts
-from headwater.errors import QualityFailed
+from headwater.errors import ConfigError, QualityFailed
 from headwater.events import Event
 from headwater.follow import Follow
 from headwater.handoff.build import BuildResult
@@ -23,7 +25,7 @@ from headwater.lake.delta import Lake
 from headwater.memo import lake_id
 from headwater.model import TableId
 from headwater.quality import QualityResult, gate
-from headwater.quality.gate import Gate, accept
+from headwater.quality.gate import Gate, accept, refuse_wrong
 from headwater.quality.keep import load_past
 from headwater.quality.memory import load_judged, load_known
 from headwater.quality.rows import SMALL
@@ -48,9 +50,11 @@ class World:
     quality: Quality = field(default_factory=lambda: Quality("block", expect=(RULE,)))
     built: list[set[TableId]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    staged: list[dict[TableId, int]] = field(default_factory=list)
+    formats: tuple[str, ...] = ()
 
     def runner(self) -> Runner:
-        specs = {t: TableSpec(t, quality=self.quality) for t in (A, B)}
+        specs = {t: TableSpec(t, quality=self.quality, formats=self.formats) for t in (A, B)}
         parts = replace(self.parts, log=RawLog(self.parts.storage))
         return Runner(parts, specs, [info_of(t) for t in (A, B)], (self.events.append,))
 
@@ -79,8 +83,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     source.commit(*((t, "c", n, 10) for t in (A, B) for n in range(3)))
     made = World(tmp_path, source, parts)
 
-    def publish(*_given: object, news: Any, held: Any, **_more: Any) -> BuildResult:
+    def publish(_: object, staged: Any, _specs: object, *, news: Any, held: Any, **_more: Any) -> BuildResult:
         assert not set(news) & set(held)
+        made.staged.append({t: s.high_seq for t, s in staged.items()})
         made.built.append(set(news))
         return BuildResult()
 
@@ -264,6 +269,60 @@ def test_a_look_lets_nothing_through(world: World) -> None:
     assert [(t.rows, t.held, t.scope) for t in batch.tables] == [(1, True, "batch"), (3, False, "batch")]
     assert [(t.rows, t.verdict, t.scope) for t in full.tables] == [(4, "failed", "table"), (3, "ok", "table")]
     assert before == (world.known(A), load_judged(world.parts.state, "p", lake_id(world.parts.storage)))
+
+
+def test_published_views_wait_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[TableId] = []
+    monkeypatch.setattr(deliver.Formats, "publish", lambda _, spec: shown.append(spec.table) or ())
+    world.formats = ("parquet",)
+    world.run()
+    world.source.commit((A, "c", 7, -7), (B, "c", 7, 1))
+    with pytest.raises(QualityFailed):
+        world.run()
+    assert sorted(shown) == [A, B, B]
+    world.source.commit((A, "u", 7, 1))
+    world.run()
+    assert shown[3:] == [A]
+
+
+def test_what_is_handed_off_is_what_was_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    world.source.commit((A, "c", 7, 1))
+    judge_all = Gate._judge_all
+
+    def fold_on(self: Gate, *given: Any) -> None:
+        """As a follower's fold does, while it is judged."""
+        monkeypatch.setattr(Gate, "_judge_all", judge_all)
+        world.source.commit((A, "c", 8, -7))
+        world.quality = Quality()
+        world.runner().run("delta", build=False)
+        judge_all(self, *given)
+
+    monkeypatch.setattr(Gate, "_judge_all", fold_on)
+    runner = world.runner()
+    world.quality = Quality("block", expect=(RULE,))
+    runner.run("delta")
+    assert world.staged[-1][A] < world.parts.lake.highest(world.parts.lake.open(A, "changes"))  # type: ignore[arg-type]
+    world.quality = Quality("block", expect=(RULE,))
+    with pytest.raises(QualityFailed):
+        world.run()
+
+
+def test_without_the_library_it_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.quality.gx.find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as missing:
+        refuse_wrong([TableSpec(A, quality=world.quality)], {})
+    assert missing.value.hint == "pip install 'headwater[quality]'"
+    refuse_wrong([TableSpec(A)], {})
+
+
+def test_the_library_is_imported_without_what_ends_the_process() -> None:
+    """pyspark, which the tests have, calls exit(0) where grpc is missing and the code is not a file."""
+    code = "from headwater.quality.gx import Judge; print([t.success for t in Judge().counts([0, 1])])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "[True, False]\n"
 
 
 def test_the_size_of_batches_is_remembered_and_an_odd_one_told(world: World) -> None:

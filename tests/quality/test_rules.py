@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +17,7 @@ from headwater.config import Policies, Quality, Refers, TableSpec
 from headwater.errors import ConfigError
 from headwater.model import Column, Reference, TableId
 from headwater.quality.refer import Parent, reference_rules
-from headwater.quality.rows import name_keys
+from headwater.quality.rows import _net, name_keys
 from headwater.quality.rules import (
     age_rule,
     contract_rule,
@@ -195,3 +197,26 @@ def test_numbers_are_judged_all_at_once() -> None:
     told = the_judge().counts([0] * 300 + [5] + [0] * 20 + [1])
     assert [n for n, its in enumerate(told) if not its.success] == [300, 321]
     assert the_judge().counts([]) == ()
+
+
+@pytest.mark.parametrize("key", [("id",), ()])
+def test_a_batch_is_what_is_left_of_changes(con: duckdb.DuckDBPyConnection, key: tuple[str, ...]) -> None:
+    """Against plain Python: the last version of each key; without one, rows less those taken back."""
+    lots = random.Random(3)
+    ids, texts, ops = (list(pick) for pick in zip(*(
+        (lots.randrange(6), lots.choice(["a", "b", None]), lots.choice("cud" if key else "ccd"))
+        for _ in range(400)
+    ), strict=True))  # fmt: skip
+    columns = [ID, Column("v", pa.string())]
+    changes = make_rows(con, columns, {"id": ids, "v": texts}, key)
+    con.register("ops", pa.table({"_hw_seq": range(2, 1602, 4), "op": ops}))
+    came = f"(SELECT * REPLACE (op AS _hw_op) FROM {changes.relation} JOIN ops USING (_hw_seq))"
+    found = con.execute(f"SELECT id, v FROM {_net(changes.schema, came)}").fetchall()
+    plain: Counter[tuple[int, str | None]] = Counter()
+    for row, op in zip(zip(ids, texts, strict=True), ops, strict=True):
+        if key:
+            plain = Counter({held: n for held, n in plain.items() if held[0] != row[0]})
+        plain[row] += -1 if op == "d" else 1
+        if key and op == "d":
+            del plain[row]
+    assert Counter(found) == +plain

@@ -27,9 +27,9 @@ def prepare(parts: Parts, specs: Mapping[TableId, TableSpec], infos: Iterable[Ta
 
     Raises ConfigError before anything was read.
     """
-    from headwater.quality.gate import refuse_wrong
-
     if any(spec.quality.judged for spec in specs.values()):
+        from headwater.quality.gate import refuse_wrong
+
         refuse_wrong(specs.values(), {i.schema.table: i.schema for i in infos})
         save_references(parts.state, parts.config.name, parts.source.references())
 

@@ -91,7 +91,7 @@ function render({ model, el }) {
   }
 
   function bars(counts, width, height, label) {
-    const step = width / counts.length;
+    const step = Math.min(width / counts.length, 12);
     const most = Math.max(1, ...counts.map(([f, w]) => f + w));
     return h("svg:svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label },
       counts.map(([f, w], n) => {

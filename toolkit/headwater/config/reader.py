@@ -165,7 +165,7 @@ def _bare_word(node: yaml.Node, wanted: Field) -> str:
 
 
 def _plain(node: yaml.Node, file: File, place: str) -> Plain:
-    """What JSON can hold, as it stands; a date or time is its text."""
+    """What JSON can hold, as it stands; a date or time is its text, and so is `on`, `no` and the like."""
     file.lines[place] = _line(node)
     if isinstance(node, yaml.MappingNode):
         pairs = [(_key(key, file), value) for key, value in node.value]
@@ -176,12 +176,12 @@ def _plain(node: yaml.Node, file: File, place: str) -> Plain:
         value = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):
         raise file.refuse(_line(node), f"`{place}`: not a value", hint='put it in "quotes"') from None
-    if isinstance(value, date):
+    if isinstance(value, date) or (isinstance(value, bool) and node.value.lower() not in ("true", "false")):
         return str(node.value)
     if not isinstance(value, str | int | float | bool | None) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
-        raise file.refuse(_line(node), f"`{place}`: expected text, a number or true or false")
+        raise file.refuse(_line(node), f"`{place}`: expected text, a number or true or false", "take it out")
     return value
 
 

@@ -44,5 +44,5 @@ def load(storage: Storage, names: Sequence[str]) -> list[QualityResult]:
 
 
 def place_of(storage: Storage, name: str) -> str:
-    """Where a file of the store is, for a person."""
-    return str(storage.local / name) if storage.local else name
+    """Where a file of the store is, for a person: its path, or its URL in a bucket."""
+    return str(storage.local / name) if storage.local else storage.delta(name)[0]

@@ -85,7 +85,7 @@ def _trend(past: Sequence[QualityResult]) -> str:
 
 def sparkline(counts: Sequence[tuple[int, int]], says: str, *, width: int = 120, height: int = 20) -> str:
     """Bars of (failed, warned), oldest first; one that is all right is a low one."""
-    step = width / max(len(counts), 1)
+    step = min(width / max(len(counts), 1), 16)
     most = max([f + w for f, w in counts] or [1]) or 1
     bars = []
     for n, (failed, warned) in enumerate(counts):

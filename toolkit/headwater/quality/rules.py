@@ -35,6 +35,9 @@ from headwater.quality.seen import (
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+#: Of so many rules of a table, the keys of wrong rows are looked for: each is a query.
+NAMED = 50
+
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
@@ -196,28 +199,45 @@ def count(con: DuckDBPyConnection, rows: Rows, rules: Sequence[Rule], *, look: b
         cells += span_cells(column)
     total, *found = con.execute(f"SELECT {', '.join(cells)} FROM {rows.relation}").fetchall()[0]
     broken = dict(zip(map(id, single), found, strict=False))
-    checks = [_count(con, rows, rule, broken.get(id(rule)), total) for rule in rules]
+    checks: list[Check] = []
+    for rule in rules:
+        named = sum(bool(check.keys) for check in checks) < NAMED
+        checks.append(_count(con, rows, rule, broken.get(id(rule)), total, named=named))
     aggregates = found[len(single) :]
-    spans = {}
-    for n, column in enumerate(columns):
-        its = aggregates[6 * n : 6 * n + 6]
-        span = read_span(column, its)
-        spans[column.name] = replace(span, values=_values(con, rows, column)) if is_few(its) else span
+    held = {c.name: aggregates[6 * n : 6 * n + 6] for n, c in enumerate(columns)}
+    spans = {c.name: read_span(c, held[c.name]) for c in columns}
+    few = [c for c in columns if is_few(held[c.name])]
+    values = _values(con, rows, few)
+    spans |= {name: replace(spans[name], values=texts) for name, texts in values.items()}
     return Counted(total, checks, spans)
 
 
-def _count(con: DuckDBPyConnection, rows: Rows, rule: Rule, broken: int | None, total: int) -> Check:
+def _count(  # noqa: PLR0913
+    con: DuckDBPyConnection, rows: Rows, rule: Rule, broken: int | None, total: int, *, named: bool
+) -> Check:
     wrong = rule.among or f"SELECT * FROM {rows.relation} WHERE {rule.wrong}"
     if rule.told is not None:
         broken, total = rule.told
     elif rule.among:
         broken = con.execute(f"SELECT count(*) FROM ({rule.among})").fetchall()[0][0]
-    keys = name_keys(con, rows, wrong) if broken and rule.told is None else ()
+    keys = name_keys(con, rows, wrong) if named and broken and rule.told is None else ()
     return replace(rule.check, rows=total, unexpected=broken or 0, keys=keys)
 
 
-def _values(con: DuckDBPyConnection, rows: Rows, column: Column) -> tuple[str, ...] | None:
-    name = quote(column.name)
-    query = f"SELECT DISTINCT {name} FROM {rows.relation} WHERE {name} IS NOT NULL LIMIT {SET_VALUES + 1}"
-    found = sorted(row[0] for row in con.execute(query).fetchall())
-    return tuple(found) if len(found) <= SET_VALUES else None
+def _values(
+    con: DuckDBPyConnection, rows: Rows, columns: Sequence[Column]
+) -> Mapping[str, tuple[str, ...] | None]:
+    """The texts of columns that have few, None for one that has more than was thought."""
+    if not columns:
+        return {}
+    names = [f"v{n}" for n in range(len(columns))]
+    cells = ", ".join(f"{quote(c.name)} AS {v}" for v, c in zip(names, columns, strict=True))
+    found = con.execute(
+        f"SELECT DISTINCT _hw_name, _hw_value FROM (SELECT {cells} FROM {rows.relation}) "
+        f"UNPIVOT (_hw_value FOR _hw_name IN ({', '.join(names)}))"
+    ).fetchall()
+    texts: dict[str, list[str]] = {name: [] for name in names}
+    for name, text in found:
+        texts[name].append(text)
+    few = [tuple(sorted(texts[name])) for name in names]
+    return {c.name: its if len(its) <= SET_VALUES else None for c, its in zip(columns, few, strict=True)}
