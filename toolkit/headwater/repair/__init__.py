@@ -71,8 +71,7 @@ def mend_lake(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence
                 return done
             mending.by_raw(again, keys)
         for kind in _bases():
-            # A row that is wrong beneath a newer change shows nowhere, and would stop the next compaction.
-            mending.by_changes(kind)
+            mending.by_changes(kind, keys)
         done.keys, done.files = mending.mended.keys, mending.mended.files
     return done
 
