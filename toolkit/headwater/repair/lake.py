@@ -149,7 +149,7 @@ class Mending:
         change = Change(held.mark, schema, layout, done.add, done.remove, anew, notes, placing.names)
         self._work.commit(kind, change)
         self.mended.keys[kind] = self._bench.ask("SELECT count(*) FROM _hw_bad")
-        self.mended.files[kind] = len(done.remove)
+        self.mended.files[kind] = len(done.add)
 
     def close(self) -> None:
         """Leave nothing behind in the connection."""
