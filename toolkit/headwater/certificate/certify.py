@@ -151,23 +151,27 @@ class _Way:
             spec = self._specs[schema.table]
             outcome.repair = _sum(outcome.repair, mend_lake(self._parts, spec, schema, keys))
             if not outcome.repair.left:
-                logged = self._log_unseen(here, schema, outcome)
-                outcome.repair.keys |= {"raw log": logged} if logged else {}
+                self._log_unseen(here, schema, outcome, outcome.repair)
             self._tell(outcome.repair)
         self._runner.settle(here.cut.position)
         if self._parts.config.publishes:
             self._runner.delivery(self._parts, self._runner.tell).show_all()
 
-    def _log_unseen(self, here: Settled, schema: TableSchema, outcome: Outcome) -> int:
+    def _log_unseen(self, here: Settled, schema: TableSchema, outcome: Outcome, repair: Repair) -> None:
         """Log the source's rows of the keys that differ from it still, now that the lake holds the log."""
         parts, check = self._parts, outcome.check
         if not check.count("changes"):
-            return 0  # by the log, all rows are the source's
+            return  # by the log, all rows are the source's
         options = Options(parts.storage.scratch(), MOST)
         with parts.lake.connect(parts.config.memory_limit) as con:
             target = parts.lake.relation(con, schema.table, empty=schema), con
             left = name_keys(here.cut, schema, check, target, apart(parts, schema), options)
-        return log_unseen(parts, here.cut, schema, left, check, self._runner.guard)
+        if left:
+            logged = log_unseen(parts, here.cut, schema, left, check, self._runner.guard)
+            repair.keys |= {"raw log": logged} if logged else {}
+            repair.left = (
+                "" if logged else "its columns changed since it was logged; headwater run, and again"
+            )
 
     def mend_warehouse(self, outcomes: Sequence[Outcome]) -> None:
         """Put the warehouse's rows of all keys that differed anywhere as the lake has them now."""

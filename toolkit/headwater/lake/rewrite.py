@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from headwater.canonical import duckdb_type, literal, quote
 from headwater.lake import NewFile
 from headwater.lake.keys import Keys
@@ -195,8 +197,8 @@ def _spans(target: Target, paths: Collection[str], swap: Swap) -> list[_Span]:
         for path, rows, least, most in zip(
             files["path"].to_pylist(),
             files["num_records"].to_pylist(),
-            files[low].to_pylist() if usable else nothing,
-            files[high].to_pylist() if usable else nothing,
+            _values(files[low]) if usable else nothing,
+            _values(files[high]) if usable else nothing,
             strict=True,
         )
         if path in set(paths)
@@ -204,6 +206,15 @@ def _spans(target: Target, paths: Collection[str], swap: Swap) -> list[_Span]:
     if any(span.low is None or span.high is None for span in found):
         return [_Span(span.path, span.rows, None, None) for span in found]
     return sorted(found, key=lambda span: (span.low, span.high))
+
+
+def _values(bounds: pa.ChunkedArray) -> list[Any]:
+    """Bounds as values that compare; other writers keep some that Python has no dates for."""
+    try:
+        values: list[Any] = bounds.to_pylist()
+    except (OverflowError, ValueError):
+        return [None] * len(bounds)
+    return values
 
 
 def _disjoint(spans: Sequence[_Span]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headwater.config import TableSpec, memory_bytes
 from headwater.deliver import Parts
@@ -71,8 +71,7 @@ def mend_lake(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence
                 return done
             mending.by_raw(again, keys)
         for kind in _bases():
-            # A row that is wrong beneath a newer change shows nowhere, and would stop the next compaction.
-            mending.by_changes(kind)
+            mending.by_changes(kind, keys)
         done.keys, done.files = mending.mended.keys, mending.mended.files
     return done
 
@@ -99,9 +98,12 @@ def log_unseen(  # noqa: PLR0913, PLR0917
         seen = Seen(lake.relation(con, table), held.schema, parts.source.show(cut.position))
         read = picked_batches(cut, schema, check.slices, check.unequal)
         batch = observed(con, read, seen, kinds)
-    if batch is None or batch.schema.fingerprint() != parts.log.tables()[table].schema:
+    state = parts.log.tables()[table]
+    logged = parts.log.schema(table, state.schema)
+    if batch is None or _stored(batch.schema) != _stored(logged):
         return 0
-    ref = parts.log.stage(batch, parts.log.tables()[table].epoch, last.next_row)
+    # Under the schema of the log, which says more of how its columns came to be.
+    ref = parts.log.stage(replace(batch, schema=logged), state.epoch, last.next_row)
     guard()
     reach("repair.before")
     parts.log.append([ref], cut.position, (ref.last_seq // STRIDE + 1) * STRIDE)
@@ -134,6 +136,12 @@ def why_not(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[s
     if any(sources[name] in spec.casts for name in schema.key) or not same_key(parts.log, spec.table, schema):
         return "its key had another type or other columns once; headwater resync reads it again"
     return ""
+
+
+def _stored(schema: TableSchema) -> tuple[object, ...]:
+    """What rows are stored under."""
+    columns = tuple((c.name, c.type, c.mask) for c in schema.columns)
+    return columns, schema.key, schema.where, schema.loaded
 
 
 def _bases() -> Sequence[Kind]:

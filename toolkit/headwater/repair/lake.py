@@ -80,8 +80,8 @@ class Mending:
         by_number = Keys("_hw_swap", ["_hw_seq"], "_hw_seq", pa.int64())
         self._swap("changes", cells, layout, by_number, f"SELECT * FROM {self._wrong(wanted)}")
 
-    def by_changes(self, kind: Kind) -> None:
-        """Put every key of a mirror or a history that is wrong as the changes tell."""
+    def by_changes(self, kind: Kind, keys: Collection[str] | None = None) -> None:
+        """Put these keys (None: all that are wrong) of a mirror or a history as the changes tell."""
         held = self._work.held.get(kind)
         reached = through(held) if held is not None else None
         if held is None or reached is None:
@@ -90,7 +90,7 @@ class Mending:
         cells, layout = cells_of(held, schema), layout_of(held, schema)
         wanted = from_changes(self._lake, held, self._changes, reached)
         there = base_rows(self._lake, held, self._changes)
-        if not self._find_wrong(wanted, there, layout, None):
+        if not self._find_wrong(wanted, there, layout, keys):
             return
         parts = self._bench.shape.named_parts
         self._con.execute(
@@ -149,7 +149,7 @@ class Mending:
         change = Change(held.mark, schema, layout, done.add, done.remove, anew, notes, placing.names)
         self._work.commit(kind, change)
         self.mended.keys[kind] = self._bench.ask("SELECT count(*) FROM _hw_bad")
-        self.mended.files[kind] = len(done.remove)
+        self.mended.files[kind] = len(done.add)
 
     def close(self) -> None:
         """Leave nothing behind in the connection."""
