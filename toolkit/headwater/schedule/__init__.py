@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO, cast
+from typing import TextIO
 
 from headwater.choosing import choosable
 from headwater.config import quote_table, select
-from headwater.errors import ConfigError, HeadwaterError, SourceError, VerifyFailed
-from headwater.events import Sink
+from headwater.errors import ConfigError, HeadwaterError, QualityFailed, SourceError, VerifyFailed
 from headwater.model import TableId
 from headwater.pipeline import Pipeline
 from headwater.printable import printable
@@ -171,47 +170,25 @@ def _verify(now: _Attempt) -> None:
         raise VerifyFailed(report.lines()[-1], hint=f"headwater verify --table {wrong[0]}")
 
 
-class _Judging(Protocol):
-    """The verbs of quality and certificates, as far as this room uses them."""
-
-    def quality(self, tables: Sequence[str] | None, *, full: bool, sinks: Sequence[Sink]) -> _Judged: ...
-    def certify(self, tables: Sequence[str] | None, *, sinks: Sequence[Sink]) -> _Certificate: ...
-
-
-class _Judged(Protocol):
-    run_id: str
-    verdict: str
-    failed: int
-
-    def to_json(self) -> dict[str, object]: ...
-
-
-class _Certificate(Protocol):
-    equal: bool
-
-    def lines(self) -> list[str]: ...
-    def to_json(self) -> dict[str, object]: ...
-
-
 def _quality(now: _Attempt) -> None:
     """Judge whole tables; rules that fail are a failure, warnings are not."""
     now.watch.enter("quality")
-    found = cast("_Judging", now.pipeline).quality(now.done.patterns or None, full=True, sinks=[now.watch])
+    found = now.pipeline.quality(now.done.patterns or None, full=True, sinks=[now.watch])
     now.watch.worked.add("quality")
     now.watch.run_id, now.done.report = found.run_id, found.to_json()
     now.watch.say(f"{now.done.pipeline}: quality: {found.verdict}")
     if found.verdict == "failed":
-        raise HeadwaterError(f"{found.failed:,} rules failed", hint="headwater quality --full")
+        raise QualityFailed(f"{found.failed:,} rules failed", hint="headwater quality --full")
 
 
 def _certify(now: _Attempt) -> None:
     """Compare as `verify` does, and leave a certificate beside the pipeline file."""
-    found = cast("_Judging", now.pipeline).certify(now.done.patterns or None, sinks=[now.watch])
+    found = now.pipeline.certify(now.done.patterns or None, sinks=[now.watch])
     now.done.report = found.to_json()
     for line in found.lines():
         now.watch.say(printable(line))
     if not found.equal:
-        hint = "headwater verify --repair   (only the keys that differ)"
+        hint = "headwater verify --certificate --repair   (only the keys that differ)"
         raise VerifyFailed(found.lines()[-1], hint=hint)
 
 
