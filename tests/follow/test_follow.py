@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from headwater.errors import (
     Conflict,
     HeadwaterError,
     PositionLost,
+    PreflightFailed,
     SchemaConflict,
     SourceError,
     StorageError,
@@ -30,7 +31,7 @@ from headwater.follow import Follow
 from headwater.handoff.build import BuildResult, ModelResult
 from headwater.lake.delta import Lake
 from headwater.memo import load_folded
-from headwater.model import TableId
+from headwater.model import Position, TableId
 from headwater.raw import RawLog
 from headwater.run import Runner
 from headwater.state import RunRecord, last_runs
@@ -102,6 +103,10 @@ class World:
         with lake.connect() as con:
             scan = lake.relation(con, table)
             return {key: value for key, value in con.execute(f"SELECT id, v FROM {scan}").fetchall()}
+
+    def rows_soon(self, table: TableId) -> dict[int, int | None]:
+        """The rows, if there are any yet."""
+        return self.rows(table) if Lake(self.parts.storage, "1GB").mark(table) else {}
 
 
 @pytest.fixture
@@ -289,6 +294,33 @@ def test_a_source_that_is_away_is_asked_again(world: World, monkeypatch: pytest.
     world.follow(lambda: bool(world.heard("table.refreshed")))
     assert [e.data["error"] for e in world.heard("run.retrying")] == ["connection refused"] * 2
     assert equal(world)
+
+
+def test_one_that_starts_over_leaves_a_table_that_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow.random, "uniform", lambda *_: 0.01)
+    prepare, changes, there = world.source.prepare, world.source.changes, [A, B]
+
+    def refuse(tables: Sequence[TableId], since: Position | None) -> Sequence[TableId]:
+        if not set(tables) <= set(there):
+            raise PreflightFailed("s.a does not exist")
+        return prepare(tables, since)
+
+    def unpublished(*given: Any, **more: Any) -> Iterator[Any]:
+        if world.rows_soon(B) == {1: 10} and there == [A, B]:
+            there.remove(A)
+            world.source.commit((A, "u", 1, 11), (B, "u", 1, 11))
+            raise PreflightFailed("s.b is not published any more")
+        return changes(*given, **more)
+
+    monkeypatch.setattr(world.source, "prepare", refuse)
+    monkeypatch.setattr(world.source, "changes", unpublished)
+    monkeypatch.setattr(world.source, "tables", lambda: [info_of(t) for t in there])
+    world.follow(lambda: world.rows_soon(B) == {1: 11})
+    assert len(world.heard("run.retrying")) == 1
+    assert world.rows(A) == {1: 11}, "what the log still had of it is taken in"
+    assert all(s.followed for s in RawLog(world.parts.storage).tables().values()), "its policy comes later"
 
 
 def test_a_store_that_is_away_is_asked_again_and_nothing_is_logged_twice(

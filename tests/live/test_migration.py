@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 Rows = list[dict[str, Any]]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["by steps", "all at once", "followed"])
 def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     runner = Runner(tmp_path / "p", pg.url, ("public.*", "side.*"))
@@ -54,11 +55,14 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert report.equal, report.lines()
         # A table that came and went between two builds is in the lake; its models are made when asked for.
         pipeline.dbt_build()
-        wrong = []
+        wrong, compared = [], set[str]()
         # A table that is read again at the start of a run has no changes of before it in the log.
         passed = {step.again for step, _, _ in migration.seen} if way == "all at once" else set()
         for at, (step, lsn, seen) in enumerate(migration.seen):
             for name, table in ((n, t) for n, t in seen.items() if n not in passed):
+                if way == "followed" and _read_again(pipeline, name):
+                    continue
+                compared.add(name)
                 wrong += _compare(
                     pipeline,
                     runner,
@@ -71,6 +75,7 @@ def test_a_migration(pg: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     at,
                 )
         assert not wrong, "\n".join(wrong[:20])
+        assert "public.bag" in compared
     migration.close()
 
 
@@ -80,9 +85,16 @@ def _run(pipeline: Pipeline, steps: Sequence[Step], *, build: bool = True) -> No
     pipeline.run("full" if again else "auto", again or None, build=build)
 
 
+@cache
+def _read_again(pipeline: Pipeline, name: str) -> bool:
+    """Whether a table was read once more while it was followed; its past is then not looked at here."""
+    table, log = TableId(*name.split(".")), pipeline.parts.log
+    return any(ref.epoch > 1 for e in log.entries() for ref in e.batches if ref.table == table)
+
+
 def _follow(pg: Database, runner: Runner, pipeline: Pipeline, migration: Migration) -> None:
     """Every step under `headwater run --follow`, while somebody else writes to a table that changes too."""
-    process, writer = runner.start("run", "--follow", "--pause", "0.1"), Writer(pg.url)
+    process, writer = runner.start("run", "--follow", "--pause", "0.1", "--no-dbt"), Writer(pg.url)
     writer.start()
     try:
         for number, _ in enumerate(migration.steps()):
@@ -92,10 +104,13 @@ def _follow(pg: Database, runner: Runner, pipeline: Pipeline, migration: Migrati
                 _await(process, runner, pipeline, migration.seen[-2][1])
     finally:
         writer.end()
-        code = stop(process)
+        code = stop(process, 200)
     said = (runner.folder / "follow.log").read_text()
-    # Rows of an attached partition were changed: the table stops, and says what to do. Nothing else does.
-    assert code == 1 and "headwater run --full --table public.parted" in said, said
+    # Rows of an attached partition were changed: unless the table was just being read again for another step,
+    # it stops, and says what to do. Nothing else does.
+    stopped = [line for line in said.splitlines() if "a row that is not there" in line]
+    assert code == bool(stopped) and all("public.parted: " in line for line in stopped), said
+    assert not stopped or "headwater run --full --table public.parted" in said
 
 
 def _await(process: "subprocess.Popen[bytes]", runner: Runner, pipeline: Pipeline, lsn: int) -> None:
