@@ -1,8 +1,0 @@
-{{ config(materialized='view') }}
-
-{%- set columns = {
-    'id': 'BIGINT',
-    'v': 'BIGINT',
-} %}
-
-{{ headwater_current(ref('base_s__b'), columns=columns) }}
