@@ -166,3 +166,6 @@ class SourceContract:
         for token in ("", "{}", "nonsense", "[1]"):
             with pytest.raises(PositionLost):
                 world.source.prepare([world.table], Position(token))
+
+    def test_references_are_told_by_the_sources_names(self, world: World) -> None:
+        assert [r for r in world.source.references() if world.table in (r.table, r.parent)] == []

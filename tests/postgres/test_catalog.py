@@ -7,7 +7,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from headwater.model import TableId
+from headwater.model import Reference, TableId
 from headwater.naming import column_names
 from postgres.rig import brief, following, opened, rows_of, table
 from servers.postgres import Database
@@ -111,6 +111,28 @@ def test_hostile_names_go_all_the_way(pg: Database) -> None:
 
 
 @pytest.mark.slow
+@EVERY
+def test_foreign_keys(pg: Database, pg_version: int) -> None:
+    pg.run('create table "p ""x" (a int, "B b" text, primary key (a, "B b"))')
+    pg.run("create table part (id int primary key) partition by range (id)")
+    pg.run("create table part1 partition of part for values from (0) to (100)")
+    pg.run(
+        'create table c (id int primary key, "Ö" text, a int, part int references part,'
+        ' foreign key (a, "Ö") references "p ""x")'
+    )
+    pg.run("alter table c add constraint later foreign key (id) references part not valid")
+    if pg_version >= 18:
+        pg.run("create extension btree_gist")
+        pg.run("create table t (id int, at daterange, primary key (id, at without overlaps))")
+        pg.run(
+            "create table tc (id int, at daterange, foreign key (id, period at) references t (id, period at))"
+        )
+    c, p, part = (TableId("public", name) for name in ("c", 'p "x', "part"))
+    with opened(pg.url) as source:
+        found = source.references()
+    assert set(found) == {Reference(c, ("a", "Ö"), p, ("a", "B b")), Reference(c, ("part",), part, ("id",))}
+
+
 def test_ten_thousand_tables(pg: Database) -> None:
     columns = "id int primary key, a text, b numeric(9,2), c timestamptz"
     body = f"execute format('create table many.t%s({columns})', i)"

@@ -132,6 +132,15 @@ def test_a_table_that_fails_waits_alone_until_it_is_right(world: World) -> None:
     assert world.judged() == {}
 
 
+def test_a_run_that_builds_nothing_does_not_fail_for_it(world: World) -> None:
+    world.run()
+    world.source.commit((A, "c", 7, -7))
+    record = world.runner().run("delta", build=False)
+    assert record.outcome == "done" and any("held back" in w and "s.a" in w for w in record.warnings)
+    with pytest.raises(QualityFailed):
+        world.run()
+
+
 def test_a_row_that_went_again_holds_nothing_up(world: World) -> None:
     world.run()
     world.source.commit((A, "c", 7, -7))

@@ -103,6 +103,8 @@ def test_a_table_waits_alone_and_goes_on_with_everything(pg: Database, tmp_path:
         pg.run("insert into orders values (502, 1, 2, 'open'); update orders set amount = 7 where id = 1")
         with pytest.raises(QualityFailed):
             p.run()
+        differing = [str(t.table) for t in p.verify().tables if not t.equal]
+        assert differing == ["public.orders"]
         pg.run("insert into customers values (999, 'late@example.com')")
         assert p.run().outcome == "done"
         assert orders(tmp_path) == 502 and not any(t.held for t in p.status().tables)

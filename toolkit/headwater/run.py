@@ -69,6 +69,8 @@ class Runner:
             self._capture.release()
             for failed in self._refused.values():
                 raise failed
+            if not build:
+                _note_held(tally)
             if tally.failed:
                 raise tally.failed
         return self._finish(tally)
@@ -89,9 +91,7 @@ class Runner:
         with self._recorded(Tally("verify")) as tally:
             tally.add_captured(self._capture.drain(until))
             self._deliver(tally, build=build)
-            if tally.failed:  # a table that is held back is no reason not to compare
-                tally.notes.append(f"{tally.failed}; try: {tally.failed.hint}")
-                tally.failed = None
+            _note_held(tally)
         self._finish(tally)
         return self._capture.unsettled
 
@@ -184,3 +184,10 @@ class Runner:
             return self._watcher.look().warnings
         except SourceError:
             return ()
+
+
+def _note_held(tally: Tally) -> None:
+    """Where nothing is to be built, or all is to be compared, a table that is held back is no failure."""
+    if tally.failed:
+        tally.notes.append(f"{tally.failed}; try: {tally.failed.hint}")
+        tally.failed = None

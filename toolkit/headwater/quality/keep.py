@@ -25,9 +25,9 @@ def keep(storage: Storage, result: QualityResult) -> QualityResult:
     result = replace(result, page=place_of(storage, PAGE))
     names = list(storage.list(FOLDER))
     name = f"{FOLDER}/{result.at:%Y%m%dT%H%M%S%f}-{result.run_id}.json"
-    storage.create(name, json.dumps(result.to_json()).encode(), step="quality")
+    storage.create(name, json.dumps(result.to_json()).encode(), step="result")
     past = [*load(storage, names[-DRAWN:]), result]
-    storage.replace(PAGE, render(past).encode(), step="quality")
+    storage.replace(PAGE, render(past).encode(), step="result")
     storage.delete(names[: max(0, len(names) + 1 - KEPT)])
     return result
 
