@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from headwater import Pipeline
+from headwater.errors import Corrupt
 from headwater.model import TableId
 from headwater.naming import lake_folder
 from servers.postgres import Database
@@ -123,3 +124,22 @@ def test_every_shape_is_found_and_repaired(pg: Database, pipeline: Pipeline, tmp
     # A later change of a row that was repaired is an ordinary one.
     pg.run("update moved set v = v + 1 where id in (5555, 1003); update masked set v = 0 where v = 201")
     assert pipeline.verify().equal
+
+
+def test_files_that_are_gone_or_another_are_made_again(pipeline: Pipeline) -> None:
+    before = {kind: _rows(pipeline, kind) for kind in ("mirror", "history")}
+    lake, table = pipeline.parts.lake, TableId("public", "moved")
+    lake.files(table, "mirror")[0].unlink()
+    lake.files(table, "history")[0].write_bytes(b"PAR1 of somebody else")
+    # As another process finds them.
+    pipeline.close()
+    with pytest.raises(Corrupt):
+        pipeline.certify(["public.moved"])
+    found = pipeline.certify(["public.moved"], repair=True)
+    assert found.equal, "\n".join(found.lines())
+    assert {kind: _rows(pipeline, kind) for kind in ("mirror", "history")} == before
+
+
+def _rows(pipeline: Pipeline, kind: str) -> list[Any]:
+    read = pipeline.table if kind == "mirror" else pipeline.history
+    return read("moved").order("_hw_seq").fetchall()
