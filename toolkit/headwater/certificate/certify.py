@@ -244,7 +244,7 @@ def _document(
         "position": parts.source.show(here.cut.position),
         "entry": last.seq if last else -1,
         "seconds": round(seconds, 3),
-        "repairs": f"{repaired} tables" if repaired else "none",
+        "repairs": f"in {repaired} of {len(outcomes)} tables" if repaired else "none",
         "method": {
             "says": _SAYS,
             "facts": {"hash": "MD5, summed as four 32-bit words", "canonical text": CANONICAL},
