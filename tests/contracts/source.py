@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from headwater.errors import PositionLost
-from headwater.model import META, STRIDE, ChangeBatch, Position, TableId, TableSchema
+from headwater.model import META, STRIDE, ChangeBatch, Digest, Position, TableId, TableSchema
 from headwater.sources import Source
 
 Row = dict[str, Any]
@@ -100,6 +100,21 @@ class SourceContract:
         assert brief(follow(world, position)[0]) == [("u", 1, "y"), ("c", 2, "z")]
         with world.source.cut() as cut:
             assert cut.digests(batches[-1].schema)[0] != before
+
+    def test_slices_add_up_and_can_be_read_alone(self, world: World) -> None:
+        world.write(*(("c", n, "x") for n in range(20)))
+        with world.source.cut() as cut:
+            schema = list(cut.read(world.table))[-1].schema
+            (whole,) = cut.digests(schema).values()
+            slices = cut.digests(schema, 8)
+            assert sum(slices.values(), Digest(0)) == whole
+            assert len(slices) > 1
+            one = min(slices)
+            picked = list(cut.pick(schema, 8, [one]))
+            assert picked[-1].phase == "snapshot_end"
+            assert sum(batch.rows.num_rows for batch in picked) == slices[one].rows < whole.rows
+            rest = list(cut.pick(schema, 8, [n for n in range(8) if n != one]))
+            assert len({row[1] for row in brief([*picked, *rest])}) == whole.rows
 
     def test_an_empty_table_is_a_snapshot_too(self, world: World) -> None:
         schema, rows, _ = read_all(world)

@@ -155,7 +155,6 @@ class Comparing:
         with duckdb.connect(warehouse.path, read_only=True) as con:
             con.execute("SET TimeZone = 'UTC'")
             con.execute(f"SET memory_limit = '{config.memory_limit}'")
-            con.execute("SET temp_directory = ?", [str(self.parts.storage.scratch())])
             there = set(con.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall())
             places = Dbt(config, Path(config.dbt.project)).built().places()
 

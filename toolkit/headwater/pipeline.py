@@ -174,9 +174,9 @@ class Pipeline:
         from headwater.certificate import place_of
         from headwater.certificate.certify import certify
 
-        with self._running(sinks) as (runner, specs):
+        place = place_of(self.config, folder, self.path)
+        with place.storage, self._running(sinks) as (runner, specs):
             chosen = configuration.select(tables or ["*.*"], list(specs))
-            place = place_of(self.config, folder, self.path)
             return certify(self._comparing(runner), specs, chosen, place, repair=repair)
 
     def _comparing(self, runner: Runner) -> Comparing:

@@ -16,11 +16,20 @@ from headwater.casting import apart
 from headwater.certificate import FORMAT, Certificate, Place, write
 from headwater.comparing import Comparing, Settled
 from headwater.config import TableSpec
-from headwater.errors import SchemaConflict
+from headwater.errors import CastFailed, Corrupt, SchemaConflict
 from headwater.handoff.build import Dbt
 from headwater.lake import KINDS
 from headwater.model import Digest, TableId, TableSchema
-from headwater.repair import MOST, Repair, log_unseen, mend_bases, mend_lake, mend_warehouse, why_not
+from headwater.repair import (
+    MOST,
+    Repair,
+    is_broken,
+    log_unseen,
+    mend_bases,
+    mend_lake,
+    mend_warehouse,
+    why_not,
+)
 from headwater.verify import (
     LIMIT,
     Options,
@@ -97,8 +106,7 @@ def certify(
         with way.settled(tables, repair=True) as here:
             now = way.look(here, NAMED)
             for before, its in zip(outcomes, now, strict=True):
-                freed = way.freed.get(its.check.table)
-                its.found = {**(freed.keys if freed else {}), **before.counts()}
+                its.found = {**before.found, **before.counts()}
                 its.repair = before.repair
             outcomes = now
             return write(place, _document(comparing, here, outcomes, time.monotonic() - started))
@@ -118,6 +126,8 @@ class _Way:
         """Everything at one position. Rows that somebody took out of the lake may stop a fold on the way:
         with `repair` they are put back by what the lake itself knows of them.
         """
+        if repair:
+            self._free([table for table in tables if is_broken(self._parts.lake, table)])
         with ExitStack() as stack:
             try:
                 here = stack.enter_context(self._comparing.settled(tables))
@@ -139,7 +149,11 @@ class _Way:
     def look(self, here: Settled, limit: int) -> list[Outcome]:
         """Compare everything."""
         found = self._comparing.check_all(here, limit)
-        return [Outcome(check, versions, self.freed.get(check.table)) for check, versions in found]
+        freed = [self.freed.get(check.table) for check, _ in found]
+        return [
+            Outcome(check, versions, repair, dict(repair.keys) if repair else {})
+            for (check, versions), repair in zip(found, freed, strict=True)
+        ]
 
     def mend_lake(self, here: Settled, outcomes: Sequence[Outcome]) -> None:
         """Put the lake right, and log what no log told; then bring lake and warehouse to it."""
@@ -149,7 +163,12 @@ class _Way:
                 continue
             self._runner.guard()
             spec = self._specs[schema.table]
-            outcome.repair = _sum(outcome.repair, mend_lake(self._parts, spec, schema, keys))
+            try:
+                done = mend_lake(self._parts, spec, schema, keys)
+            except (CastFailed, Corrupt, SchemaConflict) as failed:
+                # One table that its raw log cannot mend is no reason to leave the others.
+                done = Repair(schema.table, left=f"{failed}; {failed.hint}")
+            outcome.repair = _sum(outcome.repair, done)
             if not outcome.repair.left:
                 self._log_unseen(here, schema, outcome, outcome.repair)
             self._tell(outcome.repair)
@@ -225,7 +244,7 @@ def _document(
         "position": parts.source.show(here.cut.position),
         "entry": last.seq if last else -1,
         "seconds": round(seconds, 3),
-        "repairs": f"{repaired} tables" if repaired else "none",
+        "repairs": f"in {repaired} of {len(outcomes)} tables" if repaired else "none",
         "method": {
             "says": _SAYS,
             "facts": {"hash": "MD5, summed as four 32-bit words", "canonical text": CANONICAL},

@@ -44,6 +44,10 @@ def _text(value: object) -> str:
     return escape(printable(str(value)))
 
 
+def _count(keys: int) -> str:
+    return "1 key" if keys == 1 else f"{keys:,} keys"
+
+
 def _pairs(pairs: Iterable[tuple[str, object]]) -> str:
     cells = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in pairs)
     return f"<dl>{cells}</dl>"
@@ -105,9 +109,9 @@ def _table(its: Doc) -> str:
         pairs.append((where, f"{side['rows']:,} rows, digest {side['digest']}"))
     found = its["repair"]
     for where, count in found.get("found", {}).items():
-        pairs.append((f"found: {where}", f"{count:,} keys differed"))
+        pairs.append((f"found: {where}", f"{_count(count)} differed"))
     for where, count in found.get("keys", {}).items():
-        pairs.append((f"repaired: {where}", f"{count:,} keys"))
+        pairs.append((f"repaired: {where}", _count(count)))
     pairs += [("left as it is", found["left"])] if found.get("left") else []
     return f"<section><h2>{_text(its['table'])}</h2>{_pairs(pairs)}{_keys(its['differences'])}</section>"
 
@@ -122,7 +126,7 @@ def _keys(differences: Doc) -> str:
         )
         more = "" if its["count"] <= SHOWN else f", the first {SHOWN} of them here"
         parts.append(
-            f"<details open><summary>{_text(where)}: {its['count']:,} keys differ{more}</summary>"
+            f"<details open><summary>{_text(where)}: {_count(its['count'])} differ{more}</summary>"
             "<div class='scroll'><table><thead><tr><th scope='col'>key</th><th scope='col'>is</th>"
             f"<th scope='col'>in</th></tr></thead><tbody>{rows}</tbody></table></div></details>"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from headwater.canonical import quote
 from headwater.columns import cast_from, meta_from
+from headwater.errors import StorageError
 from headwater.lake import Held, TableFormat
 from headwater.lake.layout import history_layout, history_meta, names_of, plain_layout
 from headwater.lake.tail import emptied, history_rows, mirror_rows, tail_beyond, through
@@ -29,10 +30,23 @@ def cells_of(base: Held, schema: TableSchema) -> str:
     return f"{own}, {history_meta(base.schema, schema, layout_of(base, schema))}"
 
 
-def base_rows(lake: TableFormat, base: Held, changes: Held) -> str:
-    """SQL to stand after FROM: the rows of a base without its tail, as its files have them."""
+def base_rows(lake: TableFormat, base: Held, changes: Held, paths: Sequence[str] | None = None) -> str:
+    """SQL to stand after FROM: the rows of a base without its tail, as its files (default: all) have them."""
     named = ", ".join(map(quote, layout_of(base, changes.schema)))
-    return f"(SELECT {named} FROM (SELECT {cells_of(base, changes.schema)} FROM {lake.scan(base)}))"
+    return f"(SELECT {named} FROM (SELECT {cells_of(base, changes.schema)} FROM {lake.scan(base, paths)}))"
+
+
+def broken_files(lake: TableFormat, held: Held) -> list[str]:
+    """The files of a lake table that are gone, or not of the size that its commits say."""
+    return [path for path in held.files["path"].to_pylist() if _is_broken(lake, held, path)]
+
+
+def _is_broken(lake: TableFormat, held: Held, path: str) -> bool:
+    try:
+        lake.locate(held, [path])
+    except StorageError:
+        return True
+    return False
 
 
 def from_changes(lake: TableFormat, base: Held, changes: Held, upto: int | None = None) -> str:

@@ -16,6 +16,8 @@ from headwater.failpoints import reach
 from headwater.handoff.built import Place
 from headwater.handoff.tables import table_model
 from headwater.lake import Kind
+from headwater.lake.delta import Lake
+from headwater.lake.derived import broken_files
 from headwater.model import STRIDE, TableId, TableSchema
 from headwater.refresh import open_work
 from headwater.repair.lake import Mending
@@ -54,6 +56,12 @@ def mend_bases(parts: Parts, spec: TableSpec, schema: TableSchema) -> Repair:
                 mending.by_changes(kind)
             done.keys, done.files = mending.mended.keys, mending.mended.files
     return done
+
+
+def is_broken(lake: Lake, table: TableId) -> bool:
+    """Whether a file of the mirror or the history of a table is gone, or another one than it was."""
+    held = [lake.open(table, kind) for kind in _bases()]
+    return any(broken_files(lake, base) for base in held if base is not None)
 
 
 def mend_lake(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[str]) -> Repair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from headwater.fold import Shape
 from headwater.lake import Change, Held, Kind
 from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.delta import Lake
-from headwater.lake.derived import base_rows, cells_of, from_changes, layout_of
+from headwater.lake.derived import base_rows, broken_files, cells_of, from_changes, layout_of
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
 from headwater.lake.placing import Placing, place, placed_anew
@@ -89,8 +89,11 @@ class Mending:
         schema = self._changes.schema
         cells, layout = cells_of(held, schema), layout_of(held, schema)
         wanted = from_changes(self._lake, held, self._changes, reached)
-        there = base_rows(self._lake, held, self._changes)
-        if not self._find_wrong(wanted, there, layout, keys):
+        broken = broken_files(self._lake, held)
+        good = [path for path in paths_of(held) if path not in set(broken)]
+        there = base_rows(self._lake, held, self._changes, good)
+        # Which rows were in a file that is gone, nobody knows.
+        if not self._find_wrong(wanted, there, layout, None if broken else keys) and not broken:
             return
         parts = self._bench.shape.named_parts
         self._con.execute(
@@ -98,7 +101,7 @@ class Mending:
             f"SELECT {parts} FROM {self._wrong(there)} UNION ALL SELECT {parts} FROM {self._wrong(wanted)})"
         )
         fresh = f"SELECT * FROM {self._wrong(wanted)}"
-        self._swap(kind, cells, layout, self._bench.keys("_hw_swap", held), fresh)
+        self._swap(kind, cells, layout, self._bench.keys("_hw_swap", held), fresh, broken)
 
     def _find_wrong(
         self, wanted: str, there: str, layout: Mapping[str, pa.DataType], keys: Collection[str] | None
@@ -132,8 +135,14 @@ class Mending:
         texts += [canonical_text(quote(name), duckdb_type(layout[name])) for name in meta]
         return f"md5({row_text([f'({text})' for text in texts])})"
 
-    def _swap(
-        self, kind: Kind, cells: str, layout: Mapping[str, pa.DataType], keys: Keys, fresh: str
+    def _swap(  # noqa: PLR0913, PLR0917
+        self,
+        kind: Kind,
+        cells: str,
+        layout: Mapping[str, pa.DataType],
+        keys: Keys,
+        fresh: str,
+        broken: Sequence[str] = (),
     ) -> None:
         held = self._work.held[kind]
         assert held is not None
@@ -144,9 +153,11 @@ class Mending:
         anew = changed_types(held.schema, schema) or placed_anew(held, placing)
         target = self._bench.target(held, cells, layout, placing)
         swap = Swap(keys, fresh, order, everything=anew, in_place=False)
-        done = rewrite_placed(target, paths_of(held), swap)
+        done = rewrite_placed(target, [p for p in paths_of(held) if p not in set(broken)], swap)
         notes = {**held.notes, **placing.notes}
-        change = Change(held.mark, schema, layout, done.add, done.remove, anew, notes, placing.names)
+        change = Change(
+            held.mark, schema, layout, done.add, [*done.remove, *broken], anew, notes, placing.names
+        )
         self._work.commit(kind, change)
         self.mended.keys[kind] = self._bench.ask("SELECT count(*) FROM _hw_bad")
         self.mended.files[kind] = len(done.add)
