@@ -37,18 +37,19 @@ where f.contype = 'f' and f.convalidated and f.conparentid = 0
       join pg_attribute b on b.attrelid = f.confrelid and b.attnum = k.there
       join pg_operator o on o.oid = k.operator
       where o.oprleft::regtype::text <> all (array[
-                'boolean', 'smallint', 'integer', 'bigint', 'oid', 'real', 'double precision', 'numeric', 'money',
-                'text', 'name', 'character', '"char"', 'anyenum', 'bytea', 'uuid', 'bit', 'bit varying', 'date',
-                'time without time zone', 'timestamp without time zone', 'timestamp with time zone',
-                'inet', 'macaddr', 'macaddr8'])
+                'boolean', 'smallint', 'integer', 'bigint', 'oid', 'real', 'double precision', 'numeric',
+                'money', 'text', 'name', 'character', '"char"', 'anyenum', 'bytea', 'uuid', 'bit',
+                'bit varying', 'date', 'time without time zone', 'timestamp without time zone',
+                'timestamp with time zone', 'inet', 'macaddr', 'macaddr8'])
          or exists (select 1 from pg_collation l
                     where l.oid in (a.attcollation, b.attcollation)
                       and to_jsonb(l) ->> 'collisdeterministic' = 'false')
          or ('bpchar'::regtype in (o.oprleft, a.atttypid, b.atttypid)
              and (a.atttypid, a.atttypmod) <> (b.atttypid, b.atttypmod))
          or (o.oprleft = 'numeric'::regtype and exists (
-                 select 1 from (values (a.atttypid, a.atttypmod), (b.atttypid, b.atttypmod)) as c (type, modifier)
+                 select 1
+                 from (values (a.atttypid, a.atttypmod), (b.atttypid, b.atttypmod)) as c (type, modifier)
                  where c.type::regtype::text <> all (array['smallint', 'integer', 'bigint'])
-                   and (c.modifier < 0 or (c.modifier - 4) >> 16 > 38))))
+                   and (c.modifier < 0 or ((c.modifier - 4) >> 16) > 38))))
 order by f.oid
 """
