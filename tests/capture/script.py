@@ -15,6 +15,7 @@ from headwater.model import (
     Digest,
     Finding,
     Position,
+    Reference,
     TableId,
     TableInfo,
     TableSchema,
@@ -147,6 +148,9 @@ class ScriptSource:
             yield Position(str(last))
         if start == end:
             yield Position(str(end))
+
+    def references(self) -> Sequence[Reference]:
+        return ()
 
     def confirm(self, position: Position) -> None:
         assert int(position.token) >= self.confirmed

@@ -168,6 +168,8 @@ def test_wrong_words_are_refused_with_a_result(place: Place) -> None:
     assert attempt(place, "delta")["error"]["message"] == "pipeline lab has read no table yet"
     assert "takes no tables" in attempt(place, tables="nyc.flights")["error"]["message"]
     assert "nyc.flites" in attempt(place, "full", tables=["nyc.flites"])["error"]["message"]
+    for odd in (7, {"nyc": 1}, [["nyc.*"]]):
+        assert "tables are patterns" in attempt(place, "full", tables=odd)["error"]["message"]
     result = run_scheduled(place.folder / "absent.yml", result=place.folder / "r.json", log=io.StringIO())
     with pytest.raises(HeadwaterError, match="absent"):
         result.check()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from capture.script import ScriptSource, info_of
 from headwater import deliver, failpoints, follow
+from headwater.casts import Cast, read_cast
 from headwater.config import Config, Expectation, Quality, TableSpec, WarehouseConfig
 from headwater.deliver import Parts
 from headwater.errors import ConfigError, QualityFailed
@@ -52,9 +54,11 @@ class World:
     events: list[Event] = field(default_factory=list)
     staged: list[dict[TableId, int]] = field(default_factory=list)
     formats: tuple[str, ...] = ()
+    casts: dict[str, Cast] = field(default_factory=dict)
 
     def runner(self) -> Runner:
-        specs = {t: TableSpec(t, quality=self.quality, formats=self.formats) for t in (A, B)}
+        more: dict[str, Any] = {"quality": self.quality, "formats": self.formats, "casts": self.casts}
+        specs = {t: TableSpec(t, **more) for t in (A, B)}
         parts = replace(self.parts, log=RawLog(self.parts.storage))
         return Runner(parts, specs, [info_of(t) for t in (A, B)], (self.events.append,))
 
@@ -197,6 +201,19 @@ def test_accepted_once(world: World) -> None:
     assert list(accept(world.parts.place, [A, B])) == [A]
     assert world.run().outcome == "done" and world.built.pop() == {A}
     world.source.commit((A, "c", 8, -7))
+    with pytest.raises(QualityFailed):
+        world.run()
+
+
+def test_a_first_load_with_casts_is_accepted_too(world: World) -> None:
+    world.casts = {"v": read_cast("@L")}
+    world.source.commit((A, "c", 7, -7))
+    with pytest.raises(QualityFailed):
+        world.run()
+    accept(world.parts.place, [A])
+    assert world.run().outcome == "done" and world.built.pop() == {A}
+    # By other casts everything is another table, and nobody accepted that.
+    world.casts = {"v": read_cast("@F")}
     with pytest.raises(QualityFailed):
         world.run()
 
@@ -372,3 +389,28 @@ def test_a_follower_judges_and_never_waits(world: World, monkeypatch: pytest.Mon
     assert {B} in world.built
     failed = [r for r in records if r.outcome == "failed"]
     assert failed and all("s.a" in r.error for r in failed) and records[-1].outcome == "done"
+
+
+def test_a_follower_takes_what_is_accepted_while_nothing_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {"FOLD_PAUSE": 0.02, "BUILD_PAUSE": 0.05, "JUDGING_SHARE": 1.0, "LOOK_PAUSE": 0.1}
+    for name, seconds in quick.items():
+        monkeypatch.setattr(follow, name, seconds)
+    world.run()
+    world.events.clear()
+    world.built.clear()
+    world.source.commit((A, "c", 7, -7))
+    deadline, steps = time.monotonic() + 90, ["accept"]
+
+    def stop() -> bool:
+        assert time.monotonic() < deadline, [(e.kind, e.data) for e in world.events]
+        if steps and any(e.kind == "table.judged" and e.data["held"] for e in world.events):
+            with suppress(ConfigError):  # it is told of before it is remembered
+                accept(world.parts.place, [A])
+                steps.pop()
+        return {A} in world.built
+
+    records = list(Follow(world.runner(), pause=0.01, build=True).rounds(stop))
+    assert not steps and records[-1].outcome in ("done", "failed")
+    assert load_judged(world.parts.state, "p", lake_id(world.parts.storage)).held == {}

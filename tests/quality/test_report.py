@@ -63,6 +63,9 @@ def test_so_many_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for result in make_results():
             kept = keep(storage, result)
         assert [r.run_id for r in load_past(storage)] == ["r1", "r2"] and KEPT > 2
+        for name, data in (("cut", b'{"run_id": "r'), ("other", b'{"run_id": "r9"}')):
+            storage.create(f"quality/results/0-{name}.json", data, step="test")
+        assert [r.run_id for r in load_past(storage)] == ["r1", "r2"]
         assert Path(kept.page).read_text() == render(make_results())
 
 

@@ -133,6 +133,13 @@ def test_values_far_from_what_was_seen(  # type: ignore[no-untyped-def]
     assert list(counted(con, later, rules).values()) == [len(odd)]
 
 
+def test_bounds_beyond_the_largest_double(con: duckdb.DuckDBPyConnection) -> None:
+    columns, held = [ID, Column("v", pa.float64())], [1.7e308, -1.7e308] * 60
+    rows = make_rows(con, columns, {"id": range(len(held)), "v": held})
+    seen = Seen().merge(seen_columns(rows.schema), count(con, rows, [], look=True).spans, None)
+    assert list(counted(con, rows, list(seen_rules(rows, seen))).values()) == [0]
+
+
 def test_nothing_is_seen_of_keys_and_masked_columns(con: duckdb.DuckDBPyConnection) -> None:
     rows = make_rows(
         con, [ID, Column("email", pa.string(), mask="redact:4")], {"id": [1], "email": ["hunter2"]}

@@ -15,9 +15,9 @@ from headwater.deliver import Parts, tell_judged
 from headwater.errors import ConfigError, SourceError
 from headwater.events import Event, Sink, tell
 from headwater.memo import lake_id
-from headwater.model import Finding, TableId, TableInfo
+from headwater.model import Finding, Reference, TableId, TableInfo
 from headwater.quality import QualityResult
-from headwater.quality.memory import load_judged, save_references
+from headwater.quality.memory import Accepted, load_accepted, load_judged, save_references
 from headwater.state import RunRecord, append_run
 from headwater.tally import count_judged
 
@@ -32,6 +32,17 @@ def prepare(parts: Parts, specs: Mapping[TableId, TableSpec], infos: Iterable[Ta
 
         refuse_wrong(specs.values(), {i.schema.table: i.schema for i in infos})
         save_references(parts.state, parts.config.name, parts.source.references())
+
+
+#: The foreign keys of the source, and what a person lets through.
+Rules = tuple[Sequence[Reference], Mapping[TableId, Accepted]]
+
+
+def rules_of(parts: Parts) -> Rules:
+    """Ask the source for its foreign keys again, and the state for what was accepted; for a follower."""
+    name, found = parts.config.name, parts.look.references()
+    save_references(parts.state, name, found)
+    return sorted(found, key=repr), load_accepted(parts.state, name, lake_id(parts.storage))
 
 
 def find_problems(parts: Parts, infos: Sequence[TableInfo]) -> list[Finding]:

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from headwater import memo
+from headwater.assessing import Rules, rules_of
 from headwater.capture import Capture
 from headwater.deliver import SELDOM, Delivery
 from headwater.errors import Conflict, HeadwaterError, PreflightFailed, SourceError, StorageError
@@ -68,6 +69,7 @@ class Follow:
         self._counted: tuple[int, Position | None] = -1, None
         self._seen: tuple[str, int | None] = "", None
         self._warnings: Sequence[str] = ()
+        self._rules: Rules | None = None  # by which data is judged, as last looked at
 
     def rounds(self, stop: Callable[[], bool]) -> Iterator[RunRecord]:
         """Follow until `stop` says so; yields a record for each round that brought something and the last.
@@ -282,7 +284,17 @@ class Follow:
         while not self._ending.is_set():
             with suppress(SourceError):  # capture meets the same, and tells
                 self._warnings = guard.look().warnings
+            if self._runner.parts.config.judges and self._judged_otherwise():
+                self._fresh.set()
             self._ending.wait(LOOK_PAUSE)
+
+    def _judged_otherwise(self) -> bool:
+        """Whether what waits may be right without a change: it was accepted, or a foreign key is gone."""
+        with suppress(HeadwaterError):  # it is asked again
+            parts, before = self._runner.parts, self._rules
+            self._rules = rules_of(parts)
+            return before is not None and before != self._rules
+        return False
 
     # Records.
 

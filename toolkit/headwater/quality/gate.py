@@ -25,6 +25,7 @@ from headwater.quality.export import Suite, make_suite
 from headwater.quality.gx import Judge
 from headwater.quality.keep import keep
 from headwater.quality.memory import (
+    Accepted,
     Judged,
     Known,
     load_accepted,
@@ -129,9 +130,7 @@ class Gate:
             with self._still:
                 at_once()
                 known = {t: load_known(place.state, place.pipeline, lake, t) for t in sorted(due | aged)}
-                opened = [
-                    self._open(con, specs[t], known[t], accepted.get(t, -1), fresh=t in due) for t in known
-                ]
+                opened = [self._open(con, specs[t], known[t], accepted.get(t), fresh=t in due) for t in known]
             self._judge_all(con, opened)
         held = {o.table for o in opened if o.table in blocked & due and any(c.holds for c in o.checks)}
         result = self._result(run_id, "batch", opened, held)
@@ -152,7 +151,7 @@ class Gate:
                 known = load_known(place.state, place.pipeline, lake, table)
                 if not full and table not in judged.held:
                     known = replace(known, passed=known.before)
-                opened.append(self._open(con, spec, known, -1, fresh=True, full=full))
+                opened.append(self._open(con, spec, known, None, fresh=True, full=full))
             self._judge_all(con, opened)
         held = {o.table for o in opened if o.table in judged.held}
         return keep(place.storage, self._result(run_id, "table" if full else "batch", opened, held))
@@ -163,7 +162,7 @@ class Gate:
         with place.lake.connect() as con:
             opened = [
                 self._open(
-                    con, spec, load_known(place.state, place.pipeline, lake, t), -1, fresh=True, full=True
+                    con, spec, load_known(place.state, place.pipeline, lake, t), None, fresh=True, full=True
                 )
                 for t, spec in specs.items()
             ]
@@ -178,7 +177,7 @@ class Gate:
         con: DuckDBPyConnection,
         spec: TableSpec,
         known: Known,
-        accepted: int,
+        accepted: Accepted | None,
         *,
         fresh: bool,
         full: bool = False,
@@ -191,8 +190,10 @@ class Gate:
             if full:
                 opened.rows = open_table(lake, con, spec.table, self._place.newest(spec.table))
             elif changes is not None and fresh:
-                again = known.made != lake.made(spec.table)
-                since = -1 if again else max(known.passed, accepted)
+                made = lake.made(spec.table)
+                since = known.passed if known.made == made else -1
+                if accepted is not None and accepted.made == made:
+                    since = max(since, accepted.upto)
                 if lake.highest(changes) > since:
                     opened.rows = open_batch(lake, con, changes, since)
             opened.rules = self._rules(con, opened)
@@ -342,7 +343,8 @@ def accept(place: Place, tables: Sequence[TableId]) -> Mapping[TableId, int]:
     chosen = {t: held[t] for t in tables if t in held}
     if not chosen:
         raise ConfigError("none of these tables is held back", hint="headwater quality")
-    save_accepted(place.state, place.pipeline, lake, chosen)
+    made = {t: Accepted(upto, place.lake.made(t)) for t, upto in chosen.items()}
+    save_accepted(place.state, place.pipeline, lake, made)
     return chosen
 
 

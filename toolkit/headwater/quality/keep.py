@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -38,9 +39,16 @@ def load_past(storage: Storage, most: int = DRAWN) -> list[QualityResult]:
 
 
 def load(storage: Storage, names: Sequence[str]) -> list[QualityResult]:
-    """Results by the names of their files; one that went meanwhile is left out."""
-    found = (storage.find(name) for name in islice(names, DRAWN))
-    return [QualityResult.from_json(json.loads(data)) for data in found if data is not None]
+    """Results by the names of their files; one that went meanwhile, or cannot be read, is left out."""
+    found = (_read(storage.find(name)) for name in islice(names, DRAWN))
+    return [result for result in found if result is not None]
+
+
+def _read(data: bytes | None) -> QualityResult | None:
+    # They are there to be drawn: one that is damaged, or of another version, is no reason to stop a run.
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        return None if data is None else QualityResult.from_json(json.loads(data))
+    return None
 
 
 def place_of(storage: Storage, name: str) -> str:

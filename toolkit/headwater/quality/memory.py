@@ -75,16 +75,26 @@ def save_judged(state: StateStore, pipeline: str, judged: Judged) -> None:
     _save(state, f"{pipeline}/judged", value)
 
 
-def load_accepted(state: StateStore, pipeline: str, lake: str) -> Mapping[TableId, int]:
-    """Up to which `_hw_seq` a person lets what is held through."""
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Up to which `_hw_seq` a person lets what is held of a table through, as it was folded then (`made`)."""
+
+    upto: int = -1
+    made: str = ""
+
+
+def load_accepted(state: StateStore, pipeline: str, lake: str) -> Mapping[TableId, Accepted]:
+    """What a person lets through."""
     saved = state.load(f"{pipeline}/accepted")
-    return {} if saved is None or saved.value.get("lake") != lake else _read(saved.value["tables"])
+    found = {} if saved is None or saved.value.get("lake") != lake else _read(saved.value["tables"])
+    return {t: Accepted(*its) for t, its in found.items()}
 
 
-def save_accepted(state: StateStore, pipeline: str, lake: str, tables: Mapping[TableId, int]) -> None:
+def save_accepted(state: StateStore, pipeline: str, lake: str, tables: Mapping[TableId, Accepted]) -> None:
     """Remember it; a follower reads it with its next judgement."""
-    before = load_accepted(state, pipeline, lake)
-    _save(state, f"{pipeline}/accepted", {"lake": lake, "tables": _rows({**before, **tables})})
+    joined = {**load_accepted(state, pipeline, lake), **tables}
+    rows = _rows({t: [its.upto, its.made] for t, its in joined.items()})
+    _save(state, f"{pipeline}/accepted", {"lake": lake, "tables": rows})
 
 
 def load_references(state: StateStore, pipeline: str) -> Sequence[Reference]:

@@ -5,6 +5,7 @@ Only ever to warn by. The values of masked columns are never in it.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -152,7 +153,9 @@ def bounds(column: Column, span: Span) -> tuple[float, float] | None:
         # Time goes on: what is no later than tomorrow is nothing odd.
         high = max(high, time.time() / _DAY)
     room = max(high - low, 1.0)
-    return low - room, high + room
+    # Beyond the largest double there is only infinity, which SQL reads as the name of a column.
+    most = sys.float_info.max
+    return max(low - room, -most), min(high + room, most)
 
 
 def lengths(column: Column, span: Span) -> tuple[int, int] | None:

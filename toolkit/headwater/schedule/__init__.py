@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from headwater.choosing import choosable
 from headwater.config import quote_table, select
@@ -42,13 +42,18 @@ def run_scheduled(
     log     where lines of progress go (default: the standard output)
     Raises StorageError, before anything runs, where the result cannot be written.
     """
-    patterns = (tables,) if isinstance(tables, str) and tables else tuple(tables)
-    done = Result(str(pipeline), mode, patterns, Path(result))
+    patterns = _as_patterns(tables)
+    done = Result(str(pipeline), mode, patterns, Path(str(result)))
     done.write()
     watch = Watch(log or sys.stdout)
     try:
         if mode not in MODES:
             raise ConfigError(f"no mode {mode!r} of a scheduled run", hint="one of: " + ", ".join(MODES))
+        if odd := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+            raise ConfigError(
+                f"tables are patterns, which {odd[0]!r} is not",
+                hint="-p tables nyc.airlines, or -y 'tables: [nyc.*]'",
+            )
         with Pipeline.open(pipeline) as opened:
             done.pipeline = opened.config.name
             _attempt(_Attempt(opened, done, watch))
@@ -59,6 +64,13 @@ def run_scheduled(
     watch.say(done.line())
     done.write()
     return done
+
+
+def _as_patterns(tables: object) -> tuple[str, ...]:
+    """What was given as patterns, also where a parameter is of no right type: the result has to say so."""
+    if isinstance(tables, list | tuple):
+        return tuple(tables)
+    return () if tables is None or tables == "" else (cast(str, tables),)
 
 
 @dataclass(slots=True)
