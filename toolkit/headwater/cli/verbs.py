@@ -182,10 +182,11 @@ def verify(args: Namespace) -> Answer:
             found = pipeline.certify(
                 args.table, folder=args.certificate or None, repair=args.repair, sinks=sinks
             )
-        return Answer(DONE if found.equal else FAILED, found.to_json(), [*map(printable, found.lines())])
+        lines = show.compared(found.lines(), equal=found.equal, repaired=args.repair)
+        return Answer(DONE if found.equal else FAILED, found.to_json(), lines)
     with _pipeline(args) as pipeline, _watched(args) as sinks:
         report = pipeline.verify(args.table, sinks)
-    lines = [printable(line) for line in report.lines()]
+    lines = show.compared(report.lines(), equal=report.equal)
     return Answer(DONE if report.equal else FAILED, show.plain(report), lines)
 
 
