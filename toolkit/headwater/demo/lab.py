@@ -39,7 +39,10 @@ tables:
 warehouse: duckdb:///warehouse.duckdb
 """
 
-#: Somebody is always working: seconds between two transactions, and what they do.
+#: Somebody is always working, and a slot keeps the log of it: little of it, and up to a bound.
+_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_slot_wal_keep_size": "4GB"}
+
+#: Seconds between two transactions, and what they do.
 _PAUSE = 1.0
 _WORK = (
     "update nyc.flights set dep_delay = coalesce(dep_delay, 0) + 1"
@@ -73,7 +76,7 @@ def main(words: Sequence[str]) -> int:
 @contextmanager
 def _served(place: Path) -> Iterator[None]:
     """The database, with its data, its pipeline file and somebody who works in it."""
-    server = EmbeddedPostgres(place / "server", settings={"fsync": "off"})
+    server = EmbeddedPostgres(place / "server", settings=_SETTINGS)
     server.start()
     over = threading.Event()
     try:
