@@ -325,6 +325,7 @@ def test_verify(run: Run) -> None:
     said = run("verify")
     assert said.code == 1
     assert said.out.splitlines()[0].startswith("public.x\\x1b[2J\\n\\u202e{{7*7}}  DIFFERS")
+    assert said.out.splitlines()[-1].startswith("next: headwater verify --repair")
     assert run("verify", "--json").code == 1
 
 
@@ -385,6 +386,8 @@ def test_certify(words: list[str], call: tuple[object, ...], run: Run) -> None:
     ]  # fmt: skip
     StandIn.answers["certify"] = Certificate({"equal": False, "lines": ["x"]}, "", "")
     assert run("verify", "--json", *words).code == 1
+    following = "headwater resync TABLE" if "--repair" in words else "headwater verify --repair"
+    assert run("verify", *words).out.splitlines()[-1].startswith(f"next: {following}")
 
 
 def test_check_looks_at_a_file_alone(run: Run, tmp_path: Path) -> None:

@@ -73,6 +73,21 @@ def test_init_with_the_same_words_writes_the_file_they_stand_for(
     assert str(tmp_path) not in text
 
 
+def test_a_password_that_is_in_the_environment_is_used_and_written_as_a_reference(
+    run: Run, pipeline: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SOURCE_PASSWORD", "hunter2")
+    words = ["--source", "postgresql://user@host/shop"]
+    assert run("run", *words).code == 0
+    said = run("init", *words)
+    assert said.out == "wrote headwater.yml\nnext: headwater check\n"
+    assert said.err == ""
+    text = (tmp_path / "headwater.yml").read_text()
+    assert "  password: env:HEADWATER_SOURCE_PASSWORD\n" in text
+    assert "hunter2" not in text
+    assert pipeline.opened[0].source == load(tmp_path / "headwater.yml").source
+
+
 def test_init_writes_a_file_to_start_from_and_never_over_one(run: Run, tmp_path: Path) -> None:
     assert run("init").code == 0
     assert load(tmp_path / "headwater.yml").name == "shop"

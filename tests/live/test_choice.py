@@ -41,6 +41,20 @@ def check(runner: Runner) -> list[Finding]:
         return [f for f in pipeline.check() if f.level != "ok" and f.table is not None]
 
 
+def test_a_table_that_only_a_pattern_names_and_that_cannot_be_captured_does_not_fail_the_check(
+    pg: Database, tmp_path: Path
+) -> None:
+    pg.run("create table o (id int primary key); create table heap (id int)")
+    runner = make(pg, tmp_path, "public.*")
+    (found,) = check(runner)
+    assert (found.level, str(found.table)) == ("warn", "public.heap")
+    assert found.found.endswith("; runs leave the table out")
+    assert any("public.heap is left out" in warning for warning in run(runner).warnings)
+    change(runner, "public.*", "public.heap")
+    (found,) = check(runner)
+    assert found.level == "fail"
+
+
 def rows(runner: Runner, table: str, columns: str = "*", kind: str = "table") -> list[tuple[Any, ...]]:
     with runner.open() as pipeline:
         relation = getattr(pipeline, kind)(table)

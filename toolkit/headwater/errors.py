@@ -30,6 +30,8 @@ class HeadwaterError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint or self.hint
+        if self.hint:
+            self.add_note(f"try: {self.hint}")  # a traceback in a script or a notebook shows it
 
 
 class ConfigError(HeadwaterError):

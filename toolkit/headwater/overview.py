@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headwater import config as configuration
@@ -119,7 +119,17 @@ def preflight(parts: Parts, tables: Sequence[str] | None = None) -> Sequence[Fin
     layouts = check_layouts(parts.config, parts.lake, chosen)
     formats = check_formats(parts.config, [i.schema for i in chosen])
     rules = find_problems(parts, chosen) if parts.config.judges else []
-    return [*parts.source.check(wanted), *casts, *layouts, *formats, *rules, *names]
+    named = {configuration.parse_pattern(p).exact for p in [*parts.config.tables, *(tables or ())]}
+    left_out = {t for t in wanted if known[t].note} - named
+    source = [_ease(f) if f.table in left_out else f for f in parts.source.check(wanted)]
+    return [*source, *casts, *layouts, *formats, *rules, *names]
+
+
+def _ease(finding: Finding) -> Finding:
+    """What a table lacks that only patterns name: a run leaves it out and goes on."""
+    if finding.level != "fail":
+        return finding
+    return replace(finding, level="warn", found=f"{finding.found}; runs leave the table out")
 
 
 def make_plan(parts: Parts, dbt_diff: Callable[[], Sequence[str]]) -> Plan:

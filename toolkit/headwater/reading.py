@@ -56,7 +56,8 @@ class Reader:
         first = con.sql(f"SELECT min(_hw_at) FROM {changes}").fetchall()[0][0]
         if first is not None and at < first:
             hint = f'Pipeline.as_of("{table}", "{first.isoformat(sep=" ")}")   or any later moment'
-            raise ConfigError(f"{table} was first read at {first.isoformat(sep=' ')}", hint=hint)
+            asked, known = at.isoformat(sep=" "), first.isoformat(sep=" ")
+            raise ConfigError(f"no rows of {asked} are known: {table} was first read at {known}", hint=hint)
         return con.sql(
             f"""
             SELECT {", ".join([*(quote(c.name) for c in schema.columns), *CARRIED])} FROM (

@@ -122,6 +122,14 @@ def findings(found: Sequence[Finding]) -> list[str]:
     return [*lines, f"next: {following}"]
 
 
+def compared(lines: Sequence[str], *, equal: bool, repaired: bool = False) -> list[str]:
+    """What `verify` found, and what to type where the copy is not the source."""
+    last = "headwater verify --repair   (puts these keys right; headwater explain TABLE KEY shows why)"
+    if repaired:
+        last = "headwater resync TABLE   (reads a table again that could not be repaired by key)"
+    return [*map(printable, lines), *([] if equal else [f"next: {last}"])]
+
+
 def versions(found: Sequence[SchemaVersion]) -> list[str]:
     """The versions of schemas, what changed under each."""
     lines = []

@@ -42,6 +42,7 @@ class Answer:
 
 def init(args: Namespace) -> Answer:
     """Write a pipeline file."""
+    from headwater.config.files import PASSWORD_VARIABLE
     from headwater.config.template import commented, template
 
     path = Path(args.config or DEFAULT_FILE)
@@ -57,8 +58,8 @@ def init(args: Namespace) -> Answer:
             f"{path} cannot be written: {failed.strerror}", hint="headwater init -c PATH"
         ) from None
     steps = ["headwater check"] if config is not None else [f"edit {path}", "headwater check"]
-    if config is None or config.secrets():
-        steps.insert(-1, "export HEADWATER_SOURCE_PASSWORD=...")
+    if (config is None or config.secrets()) and not os.environ.get(PASSWORD_VARIABLE):
+        steps.insert(-1, f"export {PASSWORD_VARIABLE}=...")
     return Answer(DONE, {"written": str(path), "next": steps}, [f"wrote {path}", f"next: {'; '.join(steps)}"])
 
 
@@ -181,10 +182,11 @@ def verify(args: Namespace) -> Answer:
             found = pipeline.certify(
                 args.table, folder=args.certificate or None, repair=args.repair, sinks=sinks
             )
-        return Answer(DONE if found.equal else FAILED, found.to_json(), [*map(printable, found.lines())])
+        lines = show.compared(found.lines(), equal=found.equal, repaired=args.repair)
+        return Answer(DONE if found.equal else FAILED, found.to_json(), lines)
     with _pipeline(args) as pipeline, _watched(args) as sinks:
         report = pipeline.verify(args.table, sinks)
-    lines = [printable(line) for line in report.lines()]
+    lines = show.compared(report.lines(), equal=report.equal)
     return Answer(DONE if report.equal else FAILED, show.plain(report), lines)
 
 

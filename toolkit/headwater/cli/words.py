@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -428,11 +429,13 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
     import yaml
 
     from headwater.config import parse
+    from headwater.config.files import PASSWORD_VARIABLE
 
     source, password, database = split_source(args.source)
+    reference = {"password": f"env:{PASSWORD_VARIABLE}"} if os.environ.get(PASSWORD_VARIABLE) else {}
     doc: dict[str, object] = {
         "pipeline": args.name or pipeline_name(database),
-        "source": {"kind": "postgres", "url": source},
+        "source": {"kind": "postgres", "url": source, **reference},
         "store": args.store or "./lake",
         "tables": args.tables or ["*.*"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import psycopg
 
 from headwater.config.edit import PipelineFile
 from headwater.demo import data, practice
-from headwater.demo.server import EmbeddedPostgres
+from headwater.demo.server import EmbeddedPostgres, ServerFailed
 
 _PIPELINE = """\
 # The pipeline of `make lab`: real flights in a PostgreSQL that runs as long as JupyterLab does.
@@ -39,7 +40,10 @@ tables:
 warehouse: duckdb:///warehouse.duckdb
 """
 
-#: Somebody is always working: seconds between two transactions, and what they do.
+#: Somebody is always working, and a slot keeps the log of it: little of it, and up to a bound.
+_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_slot_wal_keep_size": "4GB"}
+
+#: Seconds between two transactions, and what they do.
 _PAUSE = 1.0
 _WORK = (
     "update nyc.flights set dep_delay = coalesce(dep_delay, 0) + 1"
@@ -64,16 +68,21 @@ def main(words: Sequence[str]) -> int:
         f"--LabApp.default_url=/lab/tree/{notebooks[0].name}",
         *words[2:],
     ]
-    with _served(place), suppress(KeyboardInterrupt):
-        # As root, which containers are, JupyterLab wants to be told that this is meant.
-        return subprocess.call([sys.executable, "-m", "jupyterlab", "--allow-root", *told])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends JupyterLab and the server too
+    try:
+        with _served(place), suppress(KeyboardInterrupt):
+            # As root, which containers are, JupyterLab wants to be told that this is meant.
+            return subprocess.call([sys.executable, "-m", "jupyterlab", "--allow-root", *told])
+    except ServerFailed as failed:
+        print(f"headwater: {failed}\n  try: {failed.hint}", file=sys.stderr)
+        return 1
     return 0
 
 
 @contextmanager
 def _served(place: Path) -> Iterator[None]:
     """The database, with its data, its pipeline file and somebody who works in it."""
-    server = EmbeddedPostgres(place / "server", settings={"fsync": "off"})
+    server = EmbeddedPostgres(place / "server", settings=_SETTINGS)
     server.start()
     over = threading.Event()
     try:
