@@ -124,6 +124,8 @@ def test_rows_of_every_type(
     # DuckDB counts what is not unique; for Great Expectations to judge, the outcome comes later.
     found = [(c.rule, ids(c), c.unexpected) for c in checks]
     assert found == [(e.type, wrong, len(wrong)) for e, wrong in SINGLE]
+    between = next(c.says for c in checks if c.rule == "expect_column_values_to_be_between")
+    assert between == "column values to be between: min_value 0, max_value 9007199254740992"
     assert [c.rows for c in checks] == [1 if "row_condition" in e.kwargs else 5 for e, _ in SINGLE]
 
 

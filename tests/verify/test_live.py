@@ -85,6 +85,9 @@ def test_it_names_what_somebody_else_changed(pipeline: Pipeline, tmp_path: Path)
     }
     assert report.lines()[-1] == "verify: 1 of 3 tables differ"
     assert "canary" not in "\n".join(report.lines())
+    last = pipeline.status().runs[0]
+    assert (last.mode, last.outcome, last.error) == ("verify", "failed", report.lines()[-1])
+    assert last.hint == "headwater verify --certificate --repair"
     # What it names is what explain takes.
     for key in (d.key for d in check.differing):
         assert pipeline.explain("public.item", key)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headwater.canonical import quote
 from headwater.casting import apart
-from headwater.errors import SourceError
+from headwater.errors import SourceError, VerifyFailed
 from headwater.handoff.build import Dbt
 from headwater.handoff.tables import TableModel, table_model
 from headwater.lake import Kind
@@ -19,6 +19,7 @@ from headwater.lake.tail import is_outdated, through
 from headwater.model import TableId, TableSchema
 from headwater.run import Runner
 from headwater.sources import Cut
+from headwater.tally import Tally
 from headwater.verify import (
     Options,
     Relation,
@@ -56,8 +57,17 @@ class Comparing:
 
     def verify(self, tables: Sequence[TableId]) -> VerifyReport:
         """Source, lake and warehouse."""
+        tally = Tally("verify")
         with self.settled(tables) as here:
-            return VerifyReport(here.cut.position, tuple(self.check(here)))
+            report = VerifyReport(here.cut.position, tuple(self.check(here)))
+        if not report.equal:
+            self.note_differs(tally, report.lines()[-1])
+        return report
+
+    def note_differs(self, tally: Tally, verdict: str) -> None:
+        """Keep a failed run in the records: without it, the last one kept says that all went well."""
+        tally.failed = VerifyFailed(verdict, hint="headwater verify --certificate --repair")
+        self.runner.note(tally, "", None)
 
     @contextmanager
     def settled(self, tables: Sequence[TableId]) -> Iterator[Settled]:

@@ -30,6 +30,7 @@ from headwater.repair import (
     mend_warehouse,
     why_not,
 )
+from headwater.tally import Tally
 from headwater.verify import (
     LIMIT,
     Options,
@@ -94,7 +95,7 @@ def certify(
     repair: bool,
 ) -> Certificate:
     """Compare the tables and write what was found; with `repair`, put right what can be and compare again."""
-    started = time.monotonic()
+    started, tally = time.monotonic(), Tally("verify")
     way = _Way(comparing, specs)
     with way.settled(tables, repair=repair) as here:
         outcomes = way.look(here, MOST + 1 if repair else NAMED)
@@ -109,8 +110,10 @@ def certify(
                 its.found = {**before.found, **before.counts()}
                 its.repair = before.repair
             outcomes = now
-            return write(place, _document(comparing, here, outcomes, time.monotonic() - started))
-    return write(place, _document(comparing, here, outcomes, time.monotonic() - started))
+    document = _document(comparing, here, outcomes, time.monotonic() - started)
+    if not document["equal"]:
+        comparing.note_differs(tally, str(document["verdict"]))
+    return write(place, document)
 
 
 class _Way:

@@ -114,9 +114,11 @@ def _understand(schema: TableSchema, given: Expectation) -> Wanted:
     shown = tuple(map(str, _names(given))) or (
         (str(given.kwargs["column"]),) if "column" in given.kwargs else ()
     )
-    check = Check(
-        given.type, shown, "user", given.severity, given.type.removeprefix("expect_").replace("_", " ")
-    )
+    words = given.type.removeprefix("expect_").replace("_", " ")
+    bounds = {word: value for word, value in given.kwargs.items() if word not in (*_ONE, *_SEVERAL)}
+    more = ", ".join(f"{word} {value}" for word, value in bounds.items())
+    words += f": {more:.80}" if more else ""
+    check = Check(given.type, shown, "user", given.severity, words)
     return Wanted(given, check, columns, made)
 
 
