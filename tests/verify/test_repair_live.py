@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from headwater import Pipeline, config
 from headwater.errors import Corrupt
@@ -78,6 +78,18 @@ def test_a_file_that_went_bad_is_written_again(pipeline: Pipeline, tmp_path: Pat
     # A key that the bounds in Delta's log deny.
     cells = "* REPLACE (CASE id WHEN 7 THEN 99999 ELSE id END AS id)"
     go_bad(path.removeprefix("file://"), cells)
+    assert not certify(pipeline, tmp_path).equal
+    found = certify(pipeline, tmp_path, repair=True)
+    assert found.equal, "\n".join(found.lines())
+    assert pipeline.history("item").order("id").fetchall() == before
+
+
+@pytest.mark.parametrize("kind", ["mirror", "history", "changes"])
+def test_rows_that_somebody_added_again_go(pipeline: Pipeline, tmp_path: Path, kind: str) -> None:
+    before = pipeline.history("item").order("id").fetchall()
+    table = table_of(tmp_path, "item", kind)
+    # What is left without them is the very file that was there.
+    write_deltalake(table, table.to_pyarrow_table().slice(0, 2), mode="append")
     assert not certify(pipeline, tmp_path).equal
     found = certify(pipeline, tmp_path, repair=True)
     assert found.equal, "\n".join(found.lines())
