@@ -21,7 +21,9 @@ from headwater.handoff.build import Dbt
 from headwater.lake import KINDS
 from headwater.model import Digest, TableId, TableSchema
 from headwater.repair import (
+    BUILD_AGAIN,
     MOST,
+    READ_AGAIN,
     Repair,
     is_broken,
     log_unseen,
@@ -208,7 +210,8 @@ class _Way:
             if not keys or outcome.check.skipped:
                 continue
             repair = outcome.repair = outcome.repair or Repair(table)
-            repair.left = repair.left or why_not(self._parts, self._specs[table], schema, keys)
+            cure = READ_AGAIN if outcome.texts(_IN_LAKE) else BUILD_AGAIN
+            repair.left = repair.left or why_not(self._parts, self._specs[table], schema, keys, cure)
             if repair.left:
                 continue
             self._runner.guard()
@@ -292,7 +295,10 @@ def _table(comparing: Comparing, outcome: Outcome) -> dict[str, object]:
         shown |= {its.where: {**_side(its.found), "expected": _hex(its.expected)}}
     left = {"masked": list(check.masked), "cast to another type": list(check.retyped)}
     left |= {"in quarantine": [f"{check.waiting:,}"] if check.waiting else []}
-    where = comparing.newest(check.table).where
+    newest = comparing.newest(check.table)
+    # Of a table without a key nothing tells which versions there should be.
+    left |= {} if newest.key or check.skipped else {"versions": ["it has no key"]}
+    where = newest.where
     left |= {"rows by a filter": [where]} if where else {}
     done: dict[str, object] = {}
     if repair is not None:

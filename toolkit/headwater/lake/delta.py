@@ -296,8 +296,14 @@ class Lake:
     def _upload(self, table: TableId, kind: Kind, change: Change) -> list[tuple[str, int]]:
         """Store the new files; returns their names in the table's folder, and their sizes."""
 
+        gone, step = set(change.remove), max(len(change.add), 1)
+
         def store(number: int, file: NewFile) -> tuple[str, int]:
             name = "/".join(filter(None, (file.folder, _file_name(change.mark, number, file.path))))
+            # The right bytes of a file that went bad have its name, and the bad ones are there yet.
+            while name in gone:
+                number += step
+                name = "/".join(filter(None, (file.folder, _file_name(change.mark, number, file.path))))
             size = file.path.stat().st_size
             self._storage.upload(file.path, f"{folder_of(table, kind)}/{name}", step="lake")
             return name, size

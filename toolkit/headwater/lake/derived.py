@@ -12,7 +12,7 @@ from headwater.columns import cast_from, meta_from
 from headwater.errors import StorageError
 from headwater.lake import Held, TableFormat
 from headwater.lake.layout import history_layout, history_meta, names_of, plain_layout
-from headwater.lake.tail import emptied, history_rows, mirror_rows, tail_beyond, through
+from headwater.lake.tail import KEYED, emptied, history_rows, mirror_rows, tail_beyond, through
 from headwater.model import TableSchema
 
 
@@ -30,10 +30,20 @@ def cells_of(base: Held, schema: TableSchema) -> str:
     return f"{own}, {history_meta(base.schema, schema, layout_of(base, schema))}"
 
 
+def derivable(base: Held, changes: Held) -> str:
+    """SQL of which rows of a base the changes tell of.
+
+    Versions from before the table had its key are in a history alone: changes cannot tell them by it.
+    """
+    keyed = changes.notes.get(KEYED)
+    return f"_hw_seq > {int(keyed)}" if keyed is not None and base.kind == "history" else "TRUE"
+
+
 def base_rows(lake: TableFormat, base: Held, changes: Held, paths: Sequence[str] | None = None) -> str:
-    """SQL to stand after FROM: the rows of a base without its tail, as its files (default: all) have them."""
+    """SQL to stand after FROM: the rows in files (default: all) of a base that its changes tell of."""
     named = ", ".join(map(quote, layout_of(base, changes.schema)))
-    return f"(SELECT {named} FROM (SELECT {cells_of(base, changes.schema)} FROM {lake.scan(base, paths)}))"
+    cells, which = cells_of(base, changes.schema), derivable(base, changes)
+    return f"(SELECT {named} FROM (SELECT {cells} FROM {lake.scan(base, paths)}) WHERE {which})"
 
 
 def broken_files(lake: TableFormat, held: Held) -> list[str]:

@@ -31,6 +31,10 @@ from headwater.verify.found import KeyDifference, TableCheck
 #: More keys than this of one table are no accident to put right key by key.
 MOST = 10_000
 
+READ_AGAIN = "headwater resync reads it again"
+#: A resync brings the warehouse nothing where the lake is right.
+BUILD_AGAIN = "headwater dbt build --full-refresh builds the warehouse anew"
+
 
 @dataclass(slots=True)
 class Repair:
@@ -71,7 +75,7 @@ def mend_lake(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence
         return done
     with _mending(parts, spec, schema) as mending, parts.lake.connect(parts.config.memory_limit) as con:
         if mending is None:
-            done.left = "the lake does not hold it yet, or is to fold it again; headwater run"
+            done.left = f"the lake does not hold it yet; headwater run, and then {READ_AGAIN}"
             return done
         with replayed(parts.storage, con, spec, keys, parts.config.memory_limit) as again:
             if spec.casts and again.open(spec.table, "quarantine") is not None:
@@ -134,15 +138,17 @@ def mend_warehouse(
     return len(keys)
 
 
-def why_not(parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[str]) -> str:
-    """Why keys of a table cannot be put right one by one; "" where they can."""
+def why_not(
+    parts: Parts, spec: TableSpec, schema: TableSchema, keys: Sequence[str], cure: str = READ_AGAIN
+) -> str:
+    """Why keys of a table cannot be put right one by one, and what to do then; "" where they can."""
     if not schema.key:
-        return "it has no key to find its rows by; headwater resync reads it again"
+        return f"it has no key to find its rows by; {cure}"
     if len(keys) > MOST:
-        return f"more than {MOST:,} keys differ; headwater resync reads it again"
+        return f"more than {MOST:,} keys differ; {cure}"
     sources = {c.name: c.source_name for c in schema.columns}
     if any(sources[name] in spec.casts for name in schema.key) or not same_key(parts.log, spec.table, schema):
-        return "its key had another type or other columns once; headwater resync reads it again"
+        return f"its key had another type or other columns once; {cure}"
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -14,12 +14,13 @@ from headwater.fold import Shape
 from headwater.lake import Change, Held, Kind
 from headwater.lake.byfolder import rewrite_placed
 from headwater.lake.delta import Lake
-from headwater.lake.derived import base_rows, broken_files, cells_of, from_changes, layout_of
+from headwater.lake.derived import base_rows, broken_files, cells_of, derivable, from_changes, layout_of
 from headwater.lake.keys import Keys
 from headwater.lake.layout import CARRIED, plain_layout
-from headwater.lake.placing import Placing, place, placed_anew
+from headwater.lake.placing import PLAIN, Placing, place, placed_anew
 from headwater.lake.rewrite import Swap
 from headwater.lake.tail import through
+from headwater.lake.touched import Found, Target, files_with
 from headwater.model import TableSchema
 from headwater.refresh.parts import Bench, Work, paths_of
 from headwater.repair.keys import among, key_text, note_keys
@@ -152,8 +153,11 @@ class Mending:
             placing, order = place(self._spec, schema).measured(held, self._changes), self._bench.order
         anew = changed_types(held.schema, schema) or placed_anew(held, placing)
         target = self._bench.target(held, cells, layout, placing)
-        swap = Swap(keys, fresh, order, everything=anew, in_place=False)
-        done = rewrite_placed(target, [p for p in paths_of(held) if p not in set(broken)], swap)
+        sound = [path for path in paths_of(held) if path not in set(broken)]
+        only = derivable(held, self._changes)
+        found = None if anew else _found(target, sound, keys, only)
+        swap = Swap(keys, fresh, order, only, everything=anew, found=found, in_place=False)
+        done = rewrite_placed(target, sound, swap)
         notes = {**held.notes, **placing.notes}
         change = Change(
             held.mark, schema, layout, done.add, [*done.remove, *broken], anew, notes, placing.names
@@ -165,3 +169,12 @@ class Mending:
     def close(self) -> None:
         """Leave nothing behind in the connection."""
         self._con.close()
+
+
+def _found(target: Target, paths: Sequence[str], keys: Keys, only: str) -> Found:
+    """Where keys are, by the rows themselves: bounds and folders tell what was written once."""
+    assert target.held is not None
+    files = target.held.files
+    plain = files.select([name for name in files.column_names if not name.startswith(("min.", "max."))])
+    blind = replace(target, held=replace(target.held, files=plain), placing=PLAIN)
+    return Found("_hw_places", files_with(blind, paths, keys, only=only))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headwater.canonical import held_types, literal
+from headwater.columns import ident
 from headwater.config import Policies, TableSpec
 from headwater.lake.delta import Lake
 from headwater.model import BatchRef, TableId, TableSchema
@@ -86,7 +87,7 @@ def replayed(
 
 
 def same_key(log: RawLog, table: TableId, newest: TableSchema) -> bool:
-    """Whether all rows of a table in the log have the key that it has now, in the same types."""
+    """Whether all rows of a table in the log have the key that it has now, whatever it was called."""
     wanted = _key_types(newest)
     found = {ref.schema for e in log.entries() for ref in e.batches if ref.table == table and ref.rows}
     return all(_key_types(log.schema(table, fingerprint)) == wanted for fingerprint in found)
@@ -94,7 +95,7 @@ def same_key(log: RawLog, table: TableId, newest: TableSchema) -> bool:
 
 def _key_types(schema: TableSchema) -> list[object]:
     columns = {c.name: c for c in schema.columns}
-    return [(columns[name].type, columns[name].mask) for name in schema.key]
+    return [(ident(columns[name]), columns[name].type, columns[name].mask) for name in schema.key]
 
 
 def _trace(log: KeyedLog, con: DuckDBPyConnection, table: TableId, keys: Collection[str]) -> None:

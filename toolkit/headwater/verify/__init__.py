@@ -1,6 +1,6 @@
 """Verify: source = lake = warehouse at one position, by digests computed in each engine; docs/verify.md."""
 
-from headwater.verify.compare import Options, Relation, digest, digests, name_keys, verify
+from headwater.verify.compare import Options, Relation, digest, digests, name_keys, readable, verify
 from headwater.verify.found import (
     LIMIT,
     Apart,
@@ -31,6 +31,7 @@ __all__ = [
     "digests",
     "name_key",
     "name_keys",
+    "readable",
     "verdict",
     "verify",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from headwater.canonical import digests_sql, held_types, literal
-from headwater.errors import SourceError
+from headwater.errors import Corrupt, SourceError
 from headwater.model import ChangeBatch, Digest, TableId, TableSchema, add_digests
 from headwater.sources import Cut
 from headwater.verify.found import LIMIT, Apart, KeyDifference, TableCheck, why_apart
@@ -71,7 +71,27 @@ def verify(  # noqa: PLR0913
     """
     targets = {"lake": lake} | ({"warehouse": warehouse} if warehouse else {}) | dict(options.more)
     left = {schema.table: (apart or {}).get(schema.table, Apart()) for schema in tables}
-    return [_check(cut, schema, targets, left[schema.table], options) for schema in tables]
+    checks = []
+    for schema in tables:
+        with readable(schema.table):
+            checks.append(_check(cut, schema, targets, left[schema.table], options))
+    return checks
+
+
+@contextmanager
+def readable(table: TableId) -> Iterator[None]:
+    """Say whose rows DuckDB cannot read; not why, as that may have a cell's value in it."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException):
+        raise  # the connection says what these mean
+    except duckdb.Error as failed:
+        raise Corrupt(
+            f"{table}: a file of it in the lake, or the warehouse, cannot be read ({type(failed).__name__})",
+            hint=f"move the folder of {table} out of lake/, then headwater run makes it from the raw log",
+        ) from None
 
 
 def digests(

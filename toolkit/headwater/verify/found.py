@@ -127,7 +127,7 @@ def describe(check: TableCheck) -> list[str]:
         if check.count(where) > len(named):
             lines.append(f"  {where}: only the first {len(named)} of {check.count(where):,} keys are named")
         elif not named and not check.equal and its not in (None, check.source):
-            lines.append(f"  {where}: {_EMPTY if its == Digest(0) else _UNNAMED}")
+            lines.append(f"  {where}: {_empty(where) if its == Digest(0) else _UNNAMED}")
     return lines
 
 
@@ -150,7 +150,12 @@ def _left_out(check: TableCheck) -> list[str]:
     return lines
 
 
-_EMPTY = "nothing there; headwater run, then headwater verify"
+def _empty(where: str) -> str:
+    # A run builds what it brought, not what somebody dropped.
+    cure = "headwater dbt build --full-refresh" if where == "warehouse" else "headwater run"
+    return f"nothing there; {cure}, then headwater verify"
+
+
 _UNNAMED = "no row differs, so the source hashes in another way than it is read; please report this"
 
 
