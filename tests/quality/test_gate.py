@@ -342,9 +342,12 @@ def test_without_the_library_it_says_what_to_install(world: World, monkeypatch: 
     refuse_wrong([TableSpec(A)], {})
 
 
-def test_the_library_is_imported_without_what_ends_the_process() -> None:
+@pytest.mark.parametrize("first", ["", "import pyspark.sql; "])
+def test_the_library_is_imported_without_what_ends_the_process(first: str) -> None:
     """pyspark, which the tests have, calls exit(0) where grpc is missing and the code is not a file."""
-    code = "from headwater.quality.gx import Judge; print([t.success for t in Judge().counts([0, 1])])"
+    code = (
+        f"{first}from headwater.quality.gx import Judge; print([t.success for t in Judge().counts([0, 1])])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )

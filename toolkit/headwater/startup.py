@@ -14,19 +14,24 @@ class _Hidden:
         self._names = names
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in self._names:
+        if self.hides(name):
             raise ModuleNotFoundError(f"{name} is left out", name=name)
+
+    def hides(self, name: str) -> bool:
+        return name.partition(".")[0] in self._names
 
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Inside, packages that are not imported yet count as not installed."""
+    """Inside, these packages count as not installed, also those that are imported already."""
     hidden = _Hidden(names)
+    aside = {name: sys.modules.pop(name) for name in list(sys.modules) if hidden.hides(name)}
     sys.meta_path.insert(0, hidden)
     try:
         yield
     finally:
         sys.meta_path.remove(hidden)
+        sys.modules.update(aside)
 
 
 def spare_pandas() -> None:

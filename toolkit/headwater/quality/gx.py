@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +19,7 @@ import pyarrow as pa
 
 from headwater.errors import ConfigError, HeadwaterError
 from headwater.quality.rows import KEYS
+from headwater.startup import without
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +44,8 @@ def library() -> Any:
     """The imported library; raises ConfigError where it is missing or does not import."""
     require()
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
-    with _IMPORTING, _without("pyspark"):
+    # Importing pyspark without grpc can end the process, with exit code 0 (pyspark.sql.connect.utils).
+    with _IMPORTING, without("pyspark"):
         try:
             import great_expectations
             import great_expectations.expectations.registry
@@ -55,19 +55,6 @@ def library() -> Any:
                 hint="pip install --force-reinstall 'headwater[quality]'",
             ) from None
     return great_expectations
-
-
-@contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Hide a library: importing pyspark without grpc ends the process with exit code 0."""
-    hidden = name not in sys.modules
-    if hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules[name]
 
 
 @dataclass(frozen=True, slots=True)
