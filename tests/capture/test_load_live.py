@@ -269,7 +269,9 @@ def test_a_lost_connection_ends_the_load_and_what_was_read_is_not_read_again(
     pg.run(SETUP)
     store = tmp_path / "store"
     with TcpProxy(server.port) as proxy:
-        with capturing(proxy.through(pg.url), store, connections=2) as capture:
+        # Read slowly, so that parts are stored before the line breaks.
+        slowly = 6_000_000
+        with capturing(proxy.through(pg.url), store, connections=2, max_bytes_per_second=slowly) as capture:
             proxy.cut_after(8_500_000)
             with pytest.raises(SourceError):
                 capture.start()
