@@ -89,9 +89,13 @@ def capture_child(  # noqa: PLR0913
     )  # fmt: skip
 
 
-def finish(child: subprocess.Popen[str]) -> int:
+#: What a load may rightly say where others truncate: it has read nothing, and the next run goes on.
+MOVED = "was truncated or rewritten while the snapshot was being read"
+
+
+def finish(child: subprocess.Popen[str], rightly: str = "never") -> int:
     _, said = child.communicate(timeout=120)
-    assert child.returncode in (0, -signal.SIGKILL), said
+    assert child.returncode in (0, -signal.SIGKILL) or rightly in said, said
     return child.returncode
 
 
@@ -214,8 +218,8 @@ def test_killed_at_any_moment_and_written_to(pg: Database, tmp_path: Path, seed:
             child = capture_child(pg, tmp_path, minutes=rng.choice([0.0, 0.005, 30]))
             time.sleep(rng.uniform(0.6, 2.5))
             child.kill()
-            finish(child)
-        finish(capture_child(pg, tmp_path))
+            finish(child, MOVED)
+        finish(capture_child(pg, tmp_path), MOVED)
     finish(capture_child(pg, tmp_path))
     assert_exact(pg, tmp_path)
 
