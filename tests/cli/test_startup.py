@@ -60,3 +60,6 @@ def test_what_is_hidden_is_hidden_for_the_time_only() -> None:
             __import__("this")
         raise HeadwaterError("the hook goes away after an error too")
     assert __import__("this")
+    with without("this"), pytest.raises(ModuleNotFoundError):  # imported already, and hidden all the same
+        __import__("this")
+    assert "this" in sys.modules
